@@ -31,7 +31,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("weights", &["units", "tensor", "conv", "ir"]),
     ("backbone", &["units", "tensor", "conv", "ir", "yaml"]),
     ("torch", &["units", "tensor", "conv", "ir", "backbone"]),
-    ("runtime", &["units", "tensor"]),
+    // It makes inputs of noise for models that are run without anyone's data.
+    ("runtime", &["units", "random", "tensor"]),
     ("census", &["units", "tensor", "conv", "ir", "onnx", "runtime", "yaml"]),
     ("profile", &["units", "random", "tensor", "conv", "ir", "reference", "onnx", "runtime", "yaml"]),
     ("select", &["units", "tensor", "conv", "profile", "census"]),

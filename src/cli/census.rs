@@ -379,7 +379,7 @@ fn sides(sizes: &[u32]) -> String {
 }
 
 /// `480x640`, or one number for both.
-fn size(text: &str) -> Result<[u32; 2], String> {
+pub(super) fn size(text: &str) -> Result<[u32; 2], String> {
     let (height, width) = text.split_once(['x', 'X']).unwrap_or((text, text));
     let side = |text: &str| text.parse().ok().filter(|side| (1..=1 << 16).contains(side));
     side(height).zip(side(width)).map(Into::into).ok_or_else(|| "not HEIGHTxWIDTH, each from 1 to 65536".to_owned())

@@ -336,6 +336,15 @@ fn load_average() -> Option<f64> {
     text.split_whitespace().next()?.parse().ok().filter(|load: &f64| load.is_finite() && *load >= 0.0)
 }
 
+/// Says what on this machine, or of this build, makes times untrustworthy.
+#[cfg(feature = "run")]
+pub(crate) fn warn_if_not_trustworthy() {
+    if cfg!(debug_assertions) {
+        output::warning("this is a debug build of bbc: times of short runs hold more of it than they should");
+    }
+    warn_if_busy(load_average());
+}
+
 fn warn_if_busy(load_average: Option<f64>) {
     let processors = processors();
     if let Some(load) = load_average.filter(|load| *load > 0.5 * processors.get() as f64) {

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use self::failure::Failure;
 
+#[cfg(feature = "run")]
+mod bench;
 mod census;
 mod compile;
 mod devices;
@@ -85,6 +87,9 @@ enum Command {
     Emit(emit::Args),
     /// Make files of weights: initial ones, or those in a model
     Weights(weights::Args),
+    /// Time a model, alone or against another
+    #[cfg(feature = "run")]
+    Bench(Box<bench::Args>),
     /// Run a model on pictures
     #[cfg(feature = "run")]
     Run(run::Args),
@@ -135,6 +140,8 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Weights(args) => weights::run(&args),
         #[cfg(feature = "run")]
         Command::Run(args) => run::run(&cli.global, &args),
+        #[cfg(feature = "run")]
+        Command::Bench(args) => bench::run(&args, &cli.global),
         #[cfg(feature = "run")]
         Command::Setup(args) => setup::run(&cli.global, &args),
     }

@@ -78,12 +78,17 @@ pub struct Summary {
 ///
 /// Shapes are those the model has for its own input sizes, with a batch of one where that is free.
 pub fn summarize(model: &ModelProto) -> Summary {
+    summarize_at(model, InputSizes::default())
+}
+
+/// The same for these input sizes; shapes, operations and bytes are those of the whole batch.
+pub fn summarize_at(model: &ModelProto, sizes: InputSizes) -> Summary {
     let default = Default::default();
     let graph = model.graph.as_ref().unwrap_or(&default);
     let parameters =
         |tensor: &TensorProto| tensor.dims.iter().fold(1u64, |n, &dim| n.saturating_mul(clamp(dim).into()));
     let weights: HashMap<&str, u64> = graph.initializer.iter().map(|t| (t.name(), parameters(t))).collect();
-    let shapes = infer(model, InputSizes::default(), &HashMap::new());
+    let shapes = infer(model, sizes, &HashMap::new());
     let layers = graph.node.iter().map(|node| layer(node, &weights, &shapes)).collect();
     let opsets = model.opset_import.iter().map(|set| {
         let domain = if set.domain().is_empty() { "ai.onnx" } else { set.domain() };

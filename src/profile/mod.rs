@@ -19,6 +19,8 @@ use crate::units::{Flops, FlopsPerSecond};
 use crate::yaml::{self, YamlError};
 
 #[cfg(feature = "run")]
+pub mod network;
+#[cfg(feature = "run")]
 pub mod provider;
 pub mod sampling;
 #[cfg(feature = "gpu")]

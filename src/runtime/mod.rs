@@ -25,7 +25,9 @@ use thiserror::Error;
 use self::library::{Library, Version};
 
 pub mod library;
+pub mod noise;
 pub mod provider;
+pub mod record;
 pub mod session;
 
 /// The one library of this process, once it is loaded.

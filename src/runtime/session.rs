@@ -24,6 +24,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use super::provider::{self, Provider, ProviderError};
+use super::record::{self, NodeRecord};
 use super::{Runtime, take_log};
 use crate::tensor::{DType, Tensor};
 
@@ -313,7 +314,20 @@ impl Session {
     ///
     /// # Errors
     /// If the session does not record it, or the record cannot be read.
-    pub fn placement(mut self) -> Result<Placement, PlacementError> {
+    pub fn placement(self) -> Result<Placement, PlacementError> {
+        Placement::from_json(&self.recorded()?).map_err(PlacementError::Form)
+    }
+
+    /// The nodes of all runs so far, with their times. Ends the session.
+    ///
+    /// # Errors
+    /// If the session does not record them, or the record cannot be read.
+    pub fn record(self) -> Result<Vec<NodeRecord>, PlacementError> {
+        record::from_json(&self.recorded()?).map_err(PlacementError::Form)
+    }
+
+    /// What ONNX Runtime wrote about its runs.
+    fn recorded(mut self) -> Result<Vec<u8>, PlacementError> {
         let Some(_folder) = self.record.take() else { return Err(PlacementError::NotRecorded) };
         let path =
             guarded(|| self.session.end_profiling()).map_err(|message| PlacementError::NotWritten { message })?;
@@ -321,7 +335,7 @@ impl Session {
         let mut json = Vec::new();
         let file = File::open(path).map_err(PlacementError::Unreadable)?;
         file.take(PLACEMENT_LIMIT).read_to_end(&mut json).map_err(PlacementError::Unreadable)?;
-        Placement::from_json(&json).map_err(PlacementError::Form)
+        Ok(json)
     }
 
     fn check_names(&self, inputs: &[(&str, &Tensor)]) -> Result<(), RunError> {
