@@ -1,4 +1,5 @@
 //! A folder to run commands in.
+#![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
