@@ -3,13 +3,21 @@
 /// Steele, Lea and Flood's SplitMix64 generator (OOPSLA 2014).
 pub(crate) struct SplitMix64(u64);
 
+/// What the state grows by with every number.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl SplitMix64 {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// Leaves out this many numbers.
+    pub(crate) fn skip(&mut self, numbers: u64) {
+        self.0 = self.0.wrapping_add(STEP.wrapping_mul(numbers));
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(STEP);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -32,5 +40,8 @@ mod tests {
         let mut random = SplitMix64::new(1_234_567);
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423_u64];
         assert_eq!(expected.map(|_| random.next()), expected);
+        let mut random = SplitMix64::new(1_234_567);
+        random.skip(2);
+        assert_eq!(random.next(), expected[2]);
     }
 }

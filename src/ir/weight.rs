@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::random::SplitMix64;
@@ -87,6 +88,30 @@ pub trait WeightSource {
     /// # Errors
     /// If the source cannot be read.
     fn values(&self, name: &str, shape: &[u32], init: LeafInit<'_>) -> Result<Vec<f32>, Self::Error>;
+
+    /// The values at these positions alone. A source that can do without the others keeps large weights out of memory.
+    ///
+    /// # Errors
+    /// If the source cannot be read.
+    fn part(
+        &self,
+        name: &str,
+        shape: &[u32],
+        init: LeafInit<'_>,
+        positions: Range<u64>,
+    ) -> Result<Vec<f32>, Self::Error> {
+        let mut values = self.values(name, shape, init)?;
+        values.truncate(index(positions.end));
+        values.drain(..index(positions.start).min(values.len()));
+        Ok(values)
+    }
+}
+
+/// How many values of a weight are in memory at a time when it is written: 1 MiB in single precision.
+const PART: u64 = 1 << 18;
+
+fn index(position: u64) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
 }
 
 /// Why a file with the values of weights could not be written.
@@ -127,14 +152,20 @@ impl WeightSource for Seeded {
     type Error = Infallible;
 
     fn values(&self, name: &str, shape: &[u32], init: LeafInit<'_>) -> Result<Vec<f32>, Infallible> {
-        let count = usize::try_from(element_count(shape)).unwrap_or(usize::MAX);
+        self.part(name, shape, init, 0..element_count(shape))
+    }
+
+    fn part(&self, name: &str, _: &[u32], init: LeafInit<'_>, positions: Range<u64>) -> Result<Vec<f32>, Infallible> {
+        let (start, end) = (index(positions.start), index(positions.end));
+        let count = end.saturating_sub(start);
         Ok(match init {
             LeafInit::Uniform { bound } => {
                 let mut random = stream(self.0, name);
+                random.skip(positions.start);
                 std::iter::repeat_with(|| next_symmetric(&mut random) * bound).take(count).collect()
             }
             LeafInit::Constant(value) => vec![value; count],
-            LeafInit::Values(values) => values.to_vec(),
+            LeafInit::Values(values) => values.get(start..end).unwrap_or_default().to_vec(),
         })
     }
 }
@@ -179,33 +210,55 @@ impl Weight {
     /// # Errors
     /// If the source cannot be read.
     pub fn values<S: WeightSource>(&self, source: &S) -> Result<Vec<f32>, S::Error> {
-        let leaf = |init| source.values(&self.name, &self.shape, init);
+        self.part(source, 0..self.elements())
+    }
+
+    /// The values part by part, in row-major order: each is in memory only while `write` takes it.
+    ///
+    /// # Errors
+    /// If the source cannot be read, or what `write` says.
+    pub fn write_parts<S: WeightSource>(
+        &self,
+        source: &S,
+        mut write: impl FnMut(&[f32]) -> io::Result<()>,
+    ) -> Result<(), WriteError<S::Error>> {
+        let mut start = 0;
+        while start < self.elements() {
+            let end = self.elements().min(start + PART);
+            let part = self.part(source, start..end);
+            write(&part.map_err(|source| WriteError::Weight { name: self.name.clone(), source })?)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// The values at these positions, counted in row-major order.
+    fn part<S: WeightSource>(&self, source: &S, positions: Range<u64>) -> Result<Vec<f32>, S::Error> {
+        let leaf = |init| source.part(&self.name, &self.shape, init, positions.clone());
+        let channels = self.shape.first().map_or(1, |&n| u64::from(n.max(1)));
         match &self.init {
             Init::Uniform { bound } => leaf(LeafInit::Uniform { bound: *bound }),
             Init::Constant(value) => leaf(LeafInit::Constant(*value)),
             Init::Values(values) => leaf(LeafInit::Values(values)),
             Init::Scaled { kernel, by } => {
-                let mut values = kernel.values(source)?;
-                let channels = self.shape.first().map_or(1, |&n| n.max(1) as usize);
-                let factors = by.factors_and_shifts(channels, source)?;
-                let per_channel = (values.len() / channels).max(1);
-                for (channel, (factor, _)) in values.chunks_mut(per_channel).zip(factors) {
-                    channel.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+                let mut values = kernel.part(source, positions.clone())?;
+                let affine = by.factors_and_shifts(index(channels), source)?;
+                let per_channel = (self.elements() / channels).max(1);
+                for (position, value) in (positions.start..).zip(&mut values) {
+                    let (factor, _) = affine[index(position / per_channel)];
+                    *value = (f64::from(*value) * factor) as f32;
                 }
                 Ok(values)
             }
             Init::Shifted { bias, by } => {
-                let channels = usize::try_from(self.elements()).unwrap_or(usize::MAX);
                 let bias = match bias {
-                    Some(bias) => bias.values(source)?,
-                    None => vec![0.0; channels],
+                    Some(bias) => bias.part(source, positions.clone())?,
+                    None => vec![0.0; index(positions.end - positions.start)],
                 };
-                let affine = by.factors_and_shifts(channels, source)?;
-                Ok(bias
-                    .iter()
-                    .zip(affine)
-                    .map(|(&b, (factor, shift))| (f64::from(b) * factor + shift) as f32)
-                    .collect())
+                let affine = by.factors_and_shifts(index(self.elements()), source)?;
+                let affine = affine.iter().skip(index(positions.start));
+                let shifted = bias.iter().zip(affine);
+                Ok(shifted.map(|(&b, (factor, shift))| (f64::from(b) * factor + shift) as f32).collect())
             }
         }
     }
@@ -309,5 +362,38 @@ mod tests {
         assert_eq!(values(&shifted, 0), [9.5, -4.0]);
         let names: Vec<_> = shifted.leaves().iter().map(|leaf| leaf.name().to_owned()).collect();
         assert_eq!(names, ["bias", "scale", "shift", "mean", "variance"]);
+    }
+
+    /// A weight of more than one part is the same in parts and whole, whatever is folded into it.
+    #[test]
+    fn parts_make_up_the_whole() {
+        let channels = 3u32;
+        let shape = [channels, PART as u32 / 2 + 7];
+        let by = Arc::new(ChannelAffine::Norm {
+            scale: given("scale", &[2.0, 3.0, 0.5]),
+            shift: given("shift", &[0.5, -1.0, 0.0]),
+            mean: given("mean", &[1.0, 2.0, 3.0]),
+            variance: given("variance", &[3.0, 0.0, 1.0]),
+            epsilon: 1.0,
+        });
+        let kernel = Arc::new(Weight::new("k", shape, Init::Uniform { bound: 0.5 }));
+        let scaled = Weight::new("k", shape, Init::Scaled { kernel: Arc::clone(&kernel), by });
+        let mut parts = Vec::new();
+        let mut together = Vec::new();
+        let written = scaled.write_parts(&Seeded(5), |part| {
+            parts.push(part.len());
+            together.extend_from_slice(part);
+            Ok(())
+        });
+        written.unwrap();
+        let all = kernel.elements() as usize;
+        assert_eq!(parts, [PART as usize, all - PART as usize]);
+        // Worked out from the kernel alone: scale by the root of variance and epsilon.
+        let factors = [2.0 / 4f64.sqrt(), 3.0, 0.5 / 2f64.sqrt()];
+        let of_channel = |i: usize| factors[i / (all / channels as usize)];
+        let whole = values(&kernel, 5);
+        let expected: Vec<f32> =
+            whole.iter().enumerate().map(|(i, &v)| (f64::from(v) * of_channel(i)) as f32).collect();
+        assert!(together == expected && values(&scaled, 5) == expected);
     }
 }

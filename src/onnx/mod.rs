@@ -4,7 +4,7 @@
 //! those of `schema/onnx.proto`, from ONNX 1.23.2.
 //!
 //! [`lower`] cannot fail: what could not be said in ONNX is refused when the graph is built. The weights are made,
-//! encoded and written one after the other, so writing a model takes as much memory as its largest weight.
+//! encoded and written part by part, so writing a model takes little memory however large it is.
 
 pub use self::check::{CheckError, check};
 pub use self::initializers::{InitializerError, Initializers};

@@ -136,18 +136,13 @@ impl Initializer {
 
     fn write_values<S: WeightSource>(&self, source: &S, out: &mut dyn Write) -> Result<(), WriteError<S::Error>> {
         match &self.values {
-            Values::Weight { weight, dtype } => {
-                let values = weight
-                    .values(source)
-                    .map_err(|source| WriteError::Weight { name: weight.name().to_owned(), source })?;
-                Ok(write_encoded(*dtype, &values, out)?)
-            }
+            Values::Weight { weight, dtype } => weight.write_parts(source, |part| write_encoded(*dtype, part, out)),
             Values::Raw(bytes) => Ok(out.write_all(bytes)?),
         }
     }
 }
 
-/// Encodes in pieces, so that the bytes of a large tensor are not in memory beside its values.
+/// Encodes in pieces, so that the bytes of a part are not in memory beside its values.
 fn write_encoded(dtype: DType, values: &[f32], out: &mut dyn Write) -> io::Result<()> {
     values.chunks(1 << 14).try_for_each(|chunk| out.write_all(&encode(dtype, chunk)))
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
@@ -161,10 +162,17 @@ impl<R: Read + Seek> Checkpoint<R> {
     /// # Errors
     /// If the file cannot be read.
     pub fn values(&self, tensor: &Tensor) -> io::Result<Vec<f32>> {
+        self.part(tensor, 0..u64::MAX)
+    }
+
+    /// The values at those of these positions that the tensor has, counted in row-major order.
+    fn part(&self, tensor: &Tensor, positions: Range<u64>) -> io::Result<Vec<f32>> {
         let ElementType::Float(dtype) = tensor.element_type else { return Ok(Vec::new()) };
+        let size = tensor.end - tensor.begin;
+        let place = |position: u64| position.saturating_mul(dtype.size()).min(size);
+        let (begin, mut left) = (place(positions.start), place(positions.end).saturating_sub(place(positions.start)));
         let mut reader = self.reader.borrow_mut();
-        reader.seek(SeekFrom::Start(self.data_start + tensor.begin))?;
-        let mut left = tensor.end - tensor.begin;
+        reader.seek(SeekFrom::Start(self.data_start + tensor.begin + begin))?;
         let mut values = Vec::with_capacity(usize::try_from(left / dtype.size()).unwrap_or(0));
         let mut buffer = vec![0; 1 << 16];
         while left > 0 {
@@ -234,21 +242,33 @@ impl<R: Read + Seek> WeightSource for Fitted<R> {
     type Error = ValueError;
 
     fn values(&self, name: &str, shape: &[u32], init: LeafInit<'_>) -> Result<Vec<f32>, ValueError> {
+        self.part(name, shape, init, 0..element_count(shape))
+    }
+
+    fn part(
+        &self,
+        name: &str,
+        shape: &[u32],
+        init: LeafInit<'_>,
+        positions: Range<u64>,
+    ) -> Result<Vec<f32>, ValueError> {
         let Some(&place) = self.places.get(name) else {
-            return Ok(self.seed.values(name, shape, init).unwrap_or_else(|never| match never {}));
+            return Ok(self.seed.part(name, shape, init, positions).unwrap_or_else(|never| match never {}));
         };
-        let values = self.checkpoint.values(&self.checkpoint.tensors[place])?;
-        debug_assert_eq!(values.len() as u64, element_count(shape), "`{}` has been fitted", shown(name));
+        let values = self.checkpoint.part(&self.checkpoint.tensors[place], positions.clone())?;
+        let expected = positions.end - positions.start;
+        debug_assert_eq!(values.len() as u64, expected, "`{}` has been fitted", shown(name));
         if self.allow_nonfinite {
             return Ok(values);
         }
+        let start = usize::try_from(positions.start).unwrap_or(usize::MAX);
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(ValueError::NotFinite { index, value: values[index] });
+            return Err(ValueError::NotFinite { index: start + index, value: values[index] });
         }
         if name.ends_with(".running_var")
             && let Some(index) = values.iter().position(|value| *value < 0.0)
         {
-            return Err(ValueError::NegativeVariance { index, value: values[index] });
+            return Err(ValueError::NegativeVariance { index: start + index, value: values[index] });
         }
         Ok(values)
     }

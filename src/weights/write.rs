@@ -1,4 +1,4 @@
-//! A network's parameters as a safetensors file, one tensor in memory at a time.
+//! A network's parameters as a safetensors file, part of one tensor in memory at a time.
 
 use std::io::{self, Write};
 
@@ -20,11 +20,10 @@ pub fn write<S: WeightSource>(graph: &Graph, source: &S, out: &mut dyn Write) ->
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     for weight in &parameters {
-        let values =
-            weight.values(source).map_err(|source| WriteError::Weight { name: weight.name().to_owned(), source })?;
-        for piece in values.chunks(1 << 14) {
-            out.write_all(&piece.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
-        }
+        weight.write_parts(source, |part| {
+            let mut pieces = part.chunks(1 << 14).map(|piece| piece.iter().flat_map(|value| value.to_le_bytes()));
+            pieces.try_for_each(|bytes| out.write_all(&bytes.collect::<Vec<u8>>()))
+        })?;
     }
     Ok(parameters.len())
 }
