@@ -49,15 +49,96 @@ pub enum Dim {
     Fixed(u32),
     /// The batch size, free until the model runs; shown as `N`.
     Batch,
+    /// The height or width of an image whose size is free until the model runs; shown as `H`, `W/4`.
+    Side(Side),
+}
+
+/// A height or width that follows from that of the network's input, which is free: the input's side divided by `stride`,
+/// rounded up, and `extra` more. Shown as `H`, `W/4` or `H/2+1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Side {
+    /// Which side of the input it follows from.
+    pub axis: Axis,
+    /// Positions of the input to one of these.
+    pub stride: u32,
+    /// What is added afterwards, by padding.
+    pub extra: i64,
+    /// The size for the input that costs are told for.
+    pub nominal: u32,
+}
+
+/// A side of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// Its height, shown as `H`.
+    Height,
+    /// Its width, shown as `W`.
+    Width,
 }
 
 impl Dim {
-    /// The size, with `batch` in the place of a free one.
+    /// The size, with `batch` in the place of a free one; of a free side, the nominal size.
     pub fn size(self, batch: u32) -> u32 {
         match self {
             Self::Fixed(n) => n,
             Self::Batch => batch,
+            Self::Side(side) => side.nominal,
         }
+    }
+}
+
+impl Side {
+    /// The whole free side of a network's input.
+    pub fn of_input(axis: Axis, nominal: u32) -> Self {
+        Self { axis, stride: 1, extra: 0, nominal }
+    }
+
+    /// The side, grown by `by` positions at its ends.
+    ///
+    /// `None` if that is not a size.
+    pub fn grown(self, by: i64) -> Option<Self> {
+        let nominal = u32::try_from(i64::from(self.nominal).checked_add(by)?).ok()?;
+        Some(Self { extra: self.extra.checked_add(by)?, nominal, ..self })
+    }
+
+    /// The number of positions of a window on the side, `stride` apart, where the padding exceeds what the window
+    /// reaches beyond its first element by `slack`.
+    ///
+    /// `None` if that number does not follow from the input's side by one division that rounds up.
+    pub fn positions(self, slack: i64, stride: u32) -> Option<Self> {
+        // With n = ceil(input / s) + extra there are floor((n - 1 + slack) / stride) + 1 positions. What is added to the
+        // rounded quotient comes out of the division if it is a multiple of the stride; the two divisions then are one.
+        let added = self.extra.checked_add(slack)?;
+        let step = i64::from(stride);
+        if step == 0 || added % step != 0 {
+            return None;
+        }
+        let last = i64::from(self.nominal).checked_sub(1)?.checked_add(slack)?;
+        Some(Self {
+            stride: self.stride.checked_mul(stride)?,
+            extra: added / step,
+            nominal: u32::try_from(last.div_euclid(step) + 1).ok()?,
+            ..self
+        })
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Height => "H",
+            Self::Width => "W",
+        })
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.axis)?;
+        if self.stride > 1 {
+            write!(f, "/{}", self.stride)?;
+        }
+        if self.extra == 0 { Ok(()) } else { write!(f, "{:+}", self.extra) }
     }
 }
 
@@ -66,11 +147,13 @@ impl fmt::Display for Dim {
         match self {
             Self::Fixed(n) => write!(f, "{n}"),
             Self::Batch => f.write_str("N"),
+            Self::Side(side) => write!(f, "{side}"),
         }
     }
 }
 
-/// Element type and dimensions, NCHW for images; shown as `f32[1,64,56,56]`, a free batch as `f32[N,64,56,56]`.
+/// Element type and dimensions, NCHW for images; shown as `f32[1,64,56,56]`, a free batch as `f32[N,64,56,56]`, a free
+/// size as `f32[N,64,H/4,W/4]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorType {
     /// Type of every element.
@@ -235,6 +318,35 @@ mod tests {
         assert_eq!(ty.to_string(), "f32[N,64,56,56]");
         assert_eq!(ty.elements(2), 2 * 64 * 56 * 56);
         assert_eq!(ty.bytes(1), Bytes(4 * 64 * 56 * 56));
+    }
+
+    #[test]
+    fn a_free_side_is_what_counting_gives() {
+        // The positions of a window, counted one by one on the padded side.
+        let counted = |side: i64, padding: i64, window: i64, stride: usize| {
+            (0..).step_by(stride).take_while(|start| start + window <= side + padding).count() as i64
+        };
+        for (window, padding, stride) in
+            [(3, 2, 2), (5, 4, 1), (2, 1, 1), (3, 2, 1), (2, 0, 1), (1, 0, 2), (5, 4, 2), (3, 4, 2)]
+        {
+            for extra in [0, 1, 2] {
+                let side =
+                    |input: i64| Side::of_input(Axis::Height, input as u32).positions(0, 4).unwrap().grown(extra);
+                for input in 9..60 {
+                    let Some(out) = side(input).unwrap().positions(padding - (window - 1), stride as u32) else {
+                        assert_ne!((extra + padding - (window - 1)) % stride as i64, 0);
+                        continue;
+                    };
+                    let expected = counted((input + 3) / 4 + extra, padding, window, stride);
+                    assert_eq!(i64::from(out.nominal), expected, "{window} {padding} {stride} {extra} {input}");
+                    let said = (input as u32).div_ceil(out.stride) as i64 + out.extra;
+                    assert_eq!(said, expected, "{out}");
+                }
+            }
+        }
+        let side = Side::of_input(Axis::Width, 224).positions(0, 2).unwrap();
+        assert_eq!([side.to_string(), side.grown(1).unwrap().to_string()], ["W/2", "W/2+1"]);
+        assert_eq!(side.grown(-113), None);
     }
 
     #[test]

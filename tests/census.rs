@@ -112,7 +112,7 @@ fn what_cannot_be_answered_is_said() {
     2 error: cannot read `make.py`
       Caused by: it is not an ONNX model, or is cut short: failed to decode Protobuf message: invalid wire type value: 7
 
-    2 error: invalid value '3x0' for '--input-size <HxW>': not HEIGHTxWIDTH, each from 1 to 65536
+    2 error: invalid value '3x0' for '--input-size <HxW>': `0` is no number of pixels from 1 to 65536; write `224` or `320x416`
 
     For more information, try '--help'.
 

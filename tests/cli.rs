@@ -216,7 +216,7 @@ fn bad_input_ends_with_2_a_message_and_no_file() {
     For more information, try '--help'.
 
     $ bbc compile --spec small.yaml --input-size 0
-    error: invalid value '0' for '--input-size <SIZE>': `0` is no number of pixels; write `224` or `320x416`
+    error: invalid value '0' for '--input-size <SIZE>': `0` is no number of pixels from 1 to 65536; write `224` or `320x416`
 
     For more information, try '--help'.
 

@@ -3,7 +3,7 @@
 #![cfg(feature = "run")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic too")]
 
-use bbc::backbone::{Batch, PRESETS, Spec, generate, preset};
+use bbc::backbone::{Batch, Freedom, PRESETS, Size, Spec, generate, preset};
 use bbc::conv::{Candidate, Conv};
 use bbc::ir::{Activation, BuildError, Graph, GraphBuilder, Init, Op, ValueId, Weight, Window};
 use bbc::onnx::{Options, lower};
@@ -20,7 +20,7 @@ mod interpret;
 mod specs;
 mod support;
 
-use graphs::{Trained, exposed, narrowed, noise, two_numbers, with_affines};
+use graphs::{Trained, exposed, narrowed, noise, sized, two_numbers, with_affines};
 use interpret::interpret;
 use proptest::prelude::*;
 use specs::{any_spec, config};
@@ -244,6 +244,39 @@ fn every_candidate() {
             let spec = narrowed(&preset(name).unwrap(), 24, [48, 33], Some(candidate));
             let graph = with_affines(&generate(&spec, Batch::Fixed(1)).unwrap().graph, two_numbers);
             assert_same_numbers(&format!("{name} of {candidate}"), &graph, &[1]);
+        }
+    }
+}
+
+/// A model for images of any size computes, at every size, what one for that size alone does: each value, before and
+/// after the passes.
+#[test]
+fn images_of_any_size() {
+    for (name, outputs) in [("hgnet-tiny", None), ("hgnetv2-b0", None), ("hgnetv2-b4", Some(["c4", "c2"]))] {
+        let mut spec = narrowed(&preset(name).unwrap(), 24, [64, 64], None);
+        if let Some(outputs) = outputs {
+            spec = Spec { head: None, outputs: Some(outputs.map(Into::into).to_vec()), ..spec };
+        }
+        let free = generate(&spec, Freedom { batch: Batch::Dynamic, size: Size::Dynamic }).unwrap().graph;
+        let free = with_affines(&free, two_numbers);
+        let deployed = pass::run(free.clone(), &pass::DEPLOY).unwrap();
+        for size in [[64, 64], [96, 32], [45, 70], [1, 3]] {
+            let what = format!("{name} at {size:?}");
+            let fixed = sized(&free, size);
+            let inputs = inputs(&fixed, 2);
+            for (free, fixed, optimization) in [
+                (&free, fixed.clone(), Optimization::None),
+                (&deployed, pass::run(fixed.clone(), &pass::DEPLOY).unwrap(), Optimization::All),
+            ] {
+                let (free, fixed) = (exposed(free), exposed(&fixed));
+                let expected = Expected::of(&fixed, &inputs);
+                let results = run(&free, &inputs, optimization);
+                assert_eq!(results.len(), fixed.outputs().len());
+                for ((name, actual), output) in results.iter().zip(fixed.outputs()) {
+                    assert_eq!(*name, output.name, "{what}");
+                    expected.assert_near(&what, name, actual, output.value);
+                }
+            }
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use bbc::backbone::{Batch, Spec, generate, preset};
+use bbc::backbone::{Batch, Freedom, InputSize, Size, Spec, generate, preset};
 use bbc::census;
 use bbc::ir::weight::LeafInit;
 use bbc::ir::{Activation, Def, Graph, Op, Seeded, Value, ValueId, WeightSource, verify};
 use bbc::onnx::shapes::InputSizes;
 use bbc::onnx::{Opset, Options, check, lower, read, summary};
 use bbc::pass;
-use bbc::tensor::{Dim, TensorType};
+use bbc::tensor::{Axis, Dim, TensorType};
 use onnx_protobuf::{AttributeProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use proptest::prelude::*;
 
@@ -80,6 +80,34 @@ proptest! {
         for (_, value) in deployed.values().filter(|(_, value)| matches!(value.op(), Some(Op::MaxPool(_)))) {
             let operand = deployed.value(value.args()[0]);
             prop_assert!(!matches!(operand.op(), Some(Op::Pad(_))) || uses[value.args()[0].index()] > 1, "{}", deployed);
+        }
+    }
+
+    /// Where the size of the image is free, what is said of every value holds at every size: the type inferred for that
+    /// size alone is the judge.
+    #[test]
+    fn free_sizes_are_told_as_they_are(spec in any_spec(), height in 1..80u32, width in 1..80u32) {
+        let free = generate(&spec, Freedom { batch: Batch::Dynamic, size: Size::Dynamic });
+        let other = Spec { input: InputSize { height, width, ..spec.input }, ..spec.clone() };
+        let (Ok(free), Ok(fixed)) = (free, generate(&other, Batch::Dynamic)) else {
+            prop_assert_eq!(generate(&spec, Batch::Dynamic).is_err(), true);
+            return Ok(());
+        };
+        let (free, fixed) = (free.graph, fixed.graph);
+        let deployed = |graph: &Graph| pass::run(graph.clone(), &pass::DEPLOY).unwrap();
+        for (free, fixed) in [(deployed(&free), deployed(&fixed)), (free, fixed)] {
+            prop_assert_eq!(verify(&free), Ok(()));
+            prop_assert_eq!(free.values().len(), fixed.values().len());
+            for ((_, free), (_, fixed)) in free.values().zip(fixed.values()) {
+                let dims = free.ty().dims.iter().map(|&dim| match dim {
+                    Dim::Side(side) => {
+                        let whole = if side.axis == Axis::Height { height } else { width };
+                        Dim::Fixed((i64::from(whole.div_ceil(side.stride)) + side.extra) as u32)
+                    }
+                    dim @ (Dim::Fixed(_) | Dim::Batch) => dim,
+                });
+                prop_assert_eq!(&dims.collect::<Vec<_>>(), &fixed.ty().dims, "{}", free.path());
+            }
         }
     }
 
@@ -376,7 +404,7 @@ fn type_of(info: &ValueInfoProto) -> String {
 fn shown(ty: &TensorType) -> String {
     let dim = |dim: &Dim| match dim {
         Dim::Fixed(n) => n.to_string(),
-        Dim::Batch => "N".to_owned(),
+        Dim::Batch | Dim::Side(_) => dim.to_string(),
     };
     format!("f32[{}]", ty.dims.iter().map(dim).collect::<Vec<_>>().join(","))
 }

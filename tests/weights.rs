@@ -208,7 +208,7 @@ fn bad_weights_end_with_2_a_message_and_no_file() {
       misshapen   `head.fc.weight` is [5,8], the network's is [9,8]
       misshapen   `head.fc.bias` is [5], the network's is [9]
 
-    hint: `--partial` accepts a file with another head or none
+    hint: `--partial` accepts a file with another head or none, or with stages that the outputs do not need
 
     $ bbc compile --spec small.yaml --partial
     error: the following required arguments were not provided:

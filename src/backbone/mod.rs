@@ -13,12 +13,13 @@
 
 use crate::conv::Candidate;
 use crate::ir::{BuildError, Graph, GraphBuilder, Label, ValueId};
-use crate::tensor::{DType, Dim, TensorType};
+use crate::tensor::{Axis, DType, Dim, Side, TensorType};
 use crate::units::Flops;
 
 pub use self::presets::{PRESETS, UnknownPreset, preset};
 pub use self::spec::{
-    Aggregation, BlockOptions, FORMAT, Gate, Head, InputSize, SCHEMA, Spec, SpecError, Stage, StageConv, Stem, StemKind,
+    Aggregation, BlockOptions, CHANNEL_MULTIPLE, FORMAT, Gate, Head, InputSize, LOGITS, SCHEMA, Spec, SpecError, Stage,
+    StageConv, Stem, StemKind,
 };
 
 mod block;
@@ -35,9 +36,9 @@ pub struct Backbone {
     pub graph: Graph,
     /// The convolution it is built around.
     pub first_conv: Candidate,
-    /// Its stages in order.
+    /// The stages that its outputs need, in order.
     pub stages: Vec<StageFacts>,
-    /// What each stage hands on, in order: the outputs of a network without a head.
+    /// What each of them hands on, in order: the outputs of a network without a head, unless the spec names others.
     pub features: Vec<Feature>,
     /// Classes told apart, with a head.
     pub classes: Option<u32>,
@@ -93,6 +94,30 @@ pub enum Batch {
     Fixed(u32),
 }
 
+/// The height and width a network is generated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Chosen when it runs; the spec's are those that costs are told for.
+    Dynamic,
+    /// Always the spec's.
+    Fixed,
+}
+
+/// What is left to choose when a network runs. A [`Batch`] alone stands for one on images of a fixed size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freedom {
+    /// How many images are run together.
+    pub batch: Batch,
+    /// How large they are.
+    pub size: Size,
+}
+
+impl From<Batch> for Freedom {
+    fn from(batch: Batch) -> Self {
+        Self { batch, size: Size::Fixed }
+    }
+}
+
 /// Why no network can be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
@@ -130,43 +155,34 @@ const EPSILON: f32 = 1e-5;
 const MAX_WEIGHT: u64 = 1 << 29;
 const MAX_PARAMETERS: u64 = 1 << 32;
 
-/// The network a spec describes, around its first conv.
+/// The network a spec describes, around its first conv: as much of it as its outputs need.
 ///
 /// # Errors
 /// If the spec leaves the first conv open, makes no sense, or describes what cannot be computed.
-pub fn generate(spec: &Spec, batch: Batch) -> Result<Backbone, GenerateError> {
+pub fn generate(spec: &Spec, freedom: impl Into<Freedom>) -> Result<Backbone, GenerateError> {
     spec.validate()?;
     let first_conv = spec.first_conv.ok_or_else(|| GenerateError::NoFirstConv { name: spec.name.clone() })?;
-    let batch = match batch {
-        Batch::Dynamic => Dim::Batch,
-        Batch::Fixed(0) => return Err(GenerateError::EmptyBatch),
-        Batch::Fixed(n) => Dim::Fixed(n),
-    };
-    let InputSize { channels, height, width } = spec.input;
     let mut g = GraphBuilder::new(spec.name.as_str());
-    let dims = vec![batch, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)];
-    let mut x = g.input("image", TensorType { dtype: DType::F32, dims })?;
-    let mut stride = spec.stem.stride();
+    let mut x = g.input("image", image_type(spec.input, freedom.into())?)?;
     x = g.scope("stem", |g| stem::build(g, x, &spec.stem, spec.block.affine))?;
 
     let mut stages = Vec::new();
-    let mut features = Vec::new();
-    for (i, stage) in spec.stages.iter().enumerate() {
+    let mut results: Vec<ValueId> = Vec::new();
+    for (i, stage) in spec.needed_stages().iter().enumerate() {
         let path = format!("stage{}", i + 1);
         let label = Label::new(path.as_str(), format!("stages.{i}"));
         let (y, facts) = g.scope(label, |g| stage::build(g, x, stage, spec, first_conv, &path))?;
         x = y;
         stages.push(facts);
-        stride *= stage.stride;
-        features.push((stride, g.channels(x), x));
+        results.push(x);
     }
     let head = spec.head.as_ref();
-    let head = head.map(|head| g.scope("head", |g| head::build(g, x, head, spec.block.affine))).transpose()?;
-    let (features, values): (Vec<Feature>, Vec<ValueId>) = named_features(features).into_iter().unzip();
-    let outputs: Vec<(&str, ValueId)> = match head {
-        Some(logits) => vec![("logits", logits)],
-        None => features.iter().map(|feature| feature.name.as_str()).zip(values).collect(),
-    };
+    let logits = head.map(|head| g.scope("head", |g| head::build(g, x, head, spec.block.affine))).transpose()?;
+    let features: Vec<Feature> = spec.features().into_iter().take(stages.len()).collect();
+    let named = features.iter().map(|feature| feature.name.as_str()).zip(results);
+    let named: Vec<(&str, ValueId)> = named.chain(logits.map(|logits| (LOGITS, logits))).collect();
+    let names = spec.output_names();
+    let outputs = names.iter().filter_map(|name| named.iter().find(|(known, _)| known == name).copied());
     let graph = g.finish(outputs)?;
     let largest = graph.weights().map(|(_, weight)| (weight.elements(), weight.name())).max();
     if let Some((values, name)) = largest.filter(|(values, _)| *values > MAX_WEIGHT) {
@@ -179,14 +195,19 @@ pub fn generate(spec: &Spec, batch: Batch) -> Result<Backbone, GenerateError> {
     Ok(Backbone { graph, first_conv, stages, features, classes: spec.head.as_ref().map(|head| head.classes) })
 }
 
-/// Names feature maps by the power of two that their stride is, as detectors do, or by their stage where two have the
-/// same stride.
-fn named_features(features: Vec<(u32, u32, ValueId)>) -> Vec<(Feature, ValueId)> {
-    let level = |stride: u32| stride.ilog2();
-    let alike = features.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    let name = |i: usize, stride| if alike { format!("stage{}", i + 1) } else { format!("c{}", level(stride)) };
-    let feature = |(i, (stride, channels, value))| (Feature { name: name(i, stride), stride, channels }, value);
-    features.into_iter().enumerate().map(feature).collect()
+/// The type of the images that a network takes.
+fn image_type(input: InputSize, freedom: Freedom) -> Result<TensorType, GenerateError> {
+    let batch = match freedom.batch {
+        Batch::Dynamic => Dim::Batch,
+        Batch::Fixed(0) => return Err(GenerateError::EmptyBatch),
+        Batch::Fixed(n) => Dim::Fixed(n),
+    };
+    let side = |axis, size| match freedom.size {
+        Size::Dynamic => Dim::Side(Side::of_input(axis, size)),
+        Size::Fixed => Dim::Fixed(size),
+    };
+    let (height, width) = (side(Axis::Height, input.height), side(Axis::Width, input.width));
+    Ok(TensorType { dtype: DType::F32, dims: vec![batch, Dim::Fixed(input.channels), height, width] })
 }
 
 /// Operations at a batch of one, and values in the weights, of everything under a path.

@@ -167,6 +167,8 @@ head: { hidden: 8, classes: 8 }
         ("hidden: 8", "hidden: 65536", "hidden: 65537"),
         ("classes: 8", "classes: 1048576", "classes: 1048577"),
         ("head: { hidden: 8, classes: 8 }", "", "head: { hidden: 8 }"),
+        ("head: { hidden: 8, classes: 8 }", "outputs: [c2]", "outputs: []"),
+        ("head:", "outputs: [c2, logits]\nhead:", "outputs: [logit]\nhead:"),
     ];
     for (from, right, wrong) in cases {
         let (right, wrong) = (with(from, right), with(from, wrong));

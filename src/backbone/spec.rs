@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::Feature;
 use crate::conv::{Candidate, CandidateError};
 use crate::yaml::{self, YamlError};
 
@@ -37,7 +38,17 @@ pub struct Spec {
     /// The classifier; without it the outputs are the stages' feature maps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
+    /// Names of the outputs, in their order: feature maps and [`LOGITS`]. Left out, they are the classifier's logits, or
+    /// all feature maps where there is none. What no output needs is not part of the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
 }
+
+/// Name of the classifier's output.
+pub const LOGITS: &str = "logits";
+
+/// What the channels of a network made wider or narrower are multiples of.
+pub const CHANNEL_MULTIPLE: u32 = 8;
 
 /// Channels, height and width of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +243,41 @@ pub enum SpecError {
     /// The name of the network is empty or has control characters.
     #[error("the name of the network has to be 1 to 100 printable characters")]
     Name,
+    /// There is no output of this name.
+    #[error("there is no output `{name}`; there are {}", listed(known))]
+    UnknownOutput {
+        /// The name.
+        name: String,
+        /// Names there are.
+        known: Vec<String>,
+    },
+    /// An output is named twice.
+    #[error("the output `{name}` is named twice")]
+    OutputTwice {
+        /// The name.
+        name: String,
+    },
+    /// No output is named.
+    #[error("no output is named; there are {}", listed(known))]
+    NoOutput {
+        /// Names there are.
+        known: Vec<String>,
+    },
+    /// There is a classifier that no output needs.
+    #[error("there is a head, and `{LOGITS}` is not among the outputs")]
+    HeadUnused,
+    /// The factor is no positive number of a sensible size.
+    #[error(
+        "{factor} is no factor that channels can be multiplied by; it has to be from {LEAST_FACTOR} to {MOST_FACTOR}"
+    )]
+    Factor {
+        /// The factor.
+        factor: f64,
+    },
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Limits that keep a spec's network in bounds, far beyond any sensible one.
@@ -241,6 +287,8 @@ const MAX_LAYERS: u32 = 64;
 const MAX_STACKED: u64 = 4096;
 const MAX_CHANNELS: u32 = 1 << 16;
 const MAX_SIDE: u32 = 1 << 14;
+const LEAST_FACTOR: f64 = 0.001;
+const MOST_FACTOR: f64 = 1000.0;
 
 impl Stem {
     /// How much smaller it makes the image.
@@ -279,6 +327,72 @@ impl Spec {
         Ok(yaml::write(self)?)
     }
 
+    /// What each stage hands on, in order. Feature maps are named by the power of two that their stride is, as detectors
+    /// do, or by their stage where two have the same stride.
+    pub fn features(&self) -> Vec<Feature> {
+        let strides = self.stages.iter().scan(self.stem.stride(), |stride, stage| {
+            *stride = stride.saturating_mul(stage.stride);
+            Some(*stride)
+        });
+        let strides: Vec<u32> = strides.collect();
+        let alike = strides.windows(2).any(|pair| pair[0] == pair[1]);
+        let name = |i: usize, stride: u32| match alike {
+            true => format!("stage{}", i + 1),
+            false => format!("c{}", stride.max(1).ilog2()),
+        };
+        let of = |(i, (&stride, stage)): (usize, (&u32, &Stage))| Feature {
+            name: name(i, stride),
+            stride,
+            channels: stage.out,
+        };
+        strides.iter().zip(&self.stages).enumerate().map(of).collect()
+    }
+
+    /// Names of the outputs, in their order.
+    pub fn output_names(&self) -> Vec<String> {
+        match (&self.outputs, self.head) {
+            (Some(names), _) => names.clone(),
+            (None, Some(_)) => vec![LOGITS.to_owned()],
+            (None, None) => self.features().into_iter().map(|feature| feature.name).collect(),
+        }
+    }
+
+    /// The stages that the outputs need: all up to the last of which one is, or all where there is a classifier.
+    pub fn needed_stages(&self) -> &[Stage] {
+        if self.head.is_some() {
+            return &self.stages;
+        }
+        let names = self.output_names();
+        let last = self.features().iter().rposition(|feature| names.contains(&feature.name));
+        &self.stages[..last.map_or(self.stages.len(), |last| last + 1)]
+    }
+
+    /// The same network with this many times the channels, in the stem and in every stage, rounded to the nearest
+    /// multiple of [`CHANNEL_MULTIPLE`] and at least one. The features of the head are not channels of images, and stay.
+    ///
+    /// A factor of one changes nothing; another one is told by the name.
+    ///
+    /// # Errors
+    /// If the factor is outside of what makes sense, or the network then is.
+    pub fn widened(&self, factor: f64) -> Result<Self, SpecError> {
+        if !(LEAST_FACTOR..=MOST_FACTOR).contains(&factor) {
+            return Err(SpecError::Factor { factor });
+        }
+        if factor == 1.0 {
+            return Ok(self.clone());
+        }
+        let multiple = f64::from(CHANNEL_MULTIPLE);
+        // What is too large is found out below, and does not become small here: the conversion saturates.
+        let scaled = |channels: u32| ((f64::from(channels) * factor / multiple).round().max(1.0) * multiple) as u32;
+        let mut spec = Self { name: format!("{}-x{factor}", self.name), ..self.clone() };
+        spec.stem.channels.iter_mut().for_each(|channels| *channels = scaled(*channels));
+        for stage in &mut spec.stages {
+            (stage.mid, stage.out) = (scaled(stage.mid), scaled(stage.out));
+        }
+        spec.validate()?;
+        Ok(spec)
+    }
+
     /// Whether any stage is built of the first conv.
     pub fn uses_first_conv(&self) -> bool {
         self.stages.iter().any(|stage| stage.conv == StageConv::First)
@@ -314,6 +428,27 @@ impl Spec {
         if let Some(head) = self.head {
             in_range("head.hidden", head.hidden, 1, MAX_CHANNELS)?;
             in_range("head.classes", head.classes, 1, 1 << 20)?;
+        }
+        self.validate_outputs()
+    }
+
+    fn validate_outputs(&self) -> Result<(), SpecError> {
+        let Some(names) = &self.outputs else { return Ok(()) };
+        let features = self.features().into_iter().map(|feature| feature.name);
+        let known: Vec<String> = features.chain(self.head.map(|_| LOGITS.to_owned())).collect();
+        if names.is_empty() {
+            return Err(SpecError::NoOutput { known });
+        }
+        for (i, name) in names.iter().enumerate() {
+            if !known.contains(name) {
+                return Err(SpecError::UnknownOutput { name: name.clone(), known });
+            }
+            if names[..i].contains(name) {
+                return Err(SpecError::OutputTwice { name: name.clone() });
+            }
+        }
+        if self.head.is_some() && !names.iter().any(|name| name == LOGITS) {
+            return Err(SpecError::HeadUnused);
         }
         Ok(())
     }
@@ -385,6 +520,83 @@ stages:
         assert_eq!(spec.stages[0].conv, StageConv::First);
         assert_eq!((spec.stages[0].stride, spec.block.residual, spec.first_conv), (1, true, None));
         assert_eq!(Spec::read(&spec.write().unwrap()).unwrap(), spec);
+    }
+
+    /// Four stages of strides 4, 8, 16 and 16, or 4 to 32, with a classifier.
+    fn four_stages(last_stride: u32) -> Spec {
+        let stages = [(8, 1), (16, 2), (24, 2), (40, last_stride)];
+        let line = |(out, stride)| format!("  - {{ blocks: 1, layers: 2, mid: 12, out: {out}, stride: {stride} }}\n");
+        let stages: String = stages.into_iter().map(line).collect();
+        let (start, _) = SMALL.split_once("  -").unwrap();
+        Spec::read(&format!("{start}{stages}head: {{ hidden: 20, classes: 5 }}\n")).unwrap()
+    }
+
+    fn named(names: &[&str]) -> Option<Vec<String>> {
+        Some(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn outputs_are_named_by_their_strides() {
+        let spec = four_stages(2);
+        let features: Vec<_> = spec.features().into_iter().map(|f| (f.name, f.stride, f.channels)).collect();
+        let of = |name: &str, stride, channels| (name.to_owned(), stride, channels);
+        assert_eq!(features, [of("c2", 4, 8), of("c3", 8, 16), of("c4", 16, 24), of("c5", 32, 40)]);
+        let alike: Vec<_> = four_stages(1).features().into_iter().map(|f| f.name).collect();
+        assert_eq!(alike, ["stage1", "stage2", "stage3", "stage4"]);
+
+        assert_eq!(spec.output_names(), ["logits"]);
+        assert_eq!(spec.needed_stages().len(), 4);
+        let maps = Spec { head: None, ..spec };
+        assert_eq!(maps.output_names(), ["c2", "c3", "c4", "c5"]);
+        let two = Spec { outputs: named(&["c4", "c2"]), ..maps };
+        assert_eq!((two.output_names(), two.needed_stages().len()), (vec!["c4".to_owned(), "c2".to_owned()], 3));
+        assert_eq!(Spec::read(&two.write().unwrap()).unwrap(), two);
+    }
+
+    #[test]
+    fn outputs_that_there_are_not_are_refused() {
+        let spec = four_stages(2);
+        let error = |head, names: &[&str]| {
+            let spec = Spec { head, outputs: named(names), ..spec.clone() };
+            spec.validate().err().map(|error| error.to_string())
+        };
+        let head = spec.head;
+        assert_eq!(error(head, &["logits", "c3"]), None);
+        assert_eq!(
+            error(None, &["c3", "logits"]).unwrap(),
+            "there is no output `logits`; there are `c2`, `c3`, `c4`, `c5`"
+        );
+        assert_eq!(
+            error(head, &["c1"]).unwrap(),
+            "there is no output `c1`; there are `c2`, `c3`, `c4`, `c5`, `logits`"
+        );
+        assert_eq!(error(None, &["c3", "c3"]).unwrap(), "the output `c3` is named twice");
+        assert_eq!(error(None, &[]).unwrap(), "no output is named; there are `c2`, `c3`, `c4`, `c5`");
+        assert_eq!(error(head, &["c3"]).unwrap(), "there is a head, and `logits` is not among the outputs");
+    }
+
+    #[test]
+    fn width_multiplies_channels() {
+        let spec = four_stages(2);
+        assert_eq!(spec.widened(1.0).unwrap(), spec);
+        let half = spec.widened(0.5).unwrap();
+        let channels = |spec: &Spec| spec.stages.iter().map(|s| (s.mid, s.out)).collect::<Vec<_>>();
+        // 12, 8, 16, 24 and 40 halved: 6, 4, 8, 12 and 20, to the nearest multiple of 8, halves up.
+        assert_eq!(channels(&half), [(8, 8), (8, 8), (8, 16), (8, 24)]);
+        assert_eq!((half.name.as_str(), half.head), ("small-x0.5", spec.head));
+        assert_eq!(spec.widened(3.0).unwrap().stem.channels, [24, 48]);
+        assert_eq!(channels(&spec.widened(3.0).unwrap())[0], (40, 24));
+        for (factor, expected) in [
+            (0.0, "0 is no factor that channels can be multiplied by; it has to be from 0.001 to 1000"),
+            (f64::NAN, "NaN is no factor that channels can be multiplied by; it has to be from 0.001 to 1000"),
+        ] {
+            assert_eq!(spec.widened(factor).unwrap_err().to_string(), expected);
+        }
+        let wide = Spec::read(&SMALL.replace("out: 32", "out: 66")).unwrap();
+        assert_eq!(
+            wide.widened(1000.0).unwrap_err().to_string(),
+            "stage 1: out is 66000; it has to be from 1 to 65536"
+        );
     }
 
     #[test]

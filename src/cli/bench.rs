@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     threads: Vec<NonZero<usize>>,
     /// Height and width of the image, for models that leave them free
-    #[arg(long, value_name = "HxW", value_parser = super::census::size)]
+    #[arg(long, value_name = "HxW", value_parser = super::network::image_size)]
     input_size: Option<[u32; 2]>,
     /// Run this many milliseconds before anything is timed
     #[arg(long, value_name = "MS", default_value_t = 200)]

@@ -10,7 +10,7 @@ use bbc::units::{Bytes, Flops};
 use serde::Serialize;
 
 use super::failure::{Explain, Failure};
-use super::{Global, Outcome, files, inspect, output};
+use super::{Global, Outcome, files, inspect, network, output};
 
 /// Most resolutions that are listed in a row of text.
 const MAX_SHOWN: usize = 10;
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
     /// Height and width of the image, for models that leave them free, or instead of those they fix
-    #[arg(long, value_name = "HxW", value_parser = size)]
+    #[arg(long, value_name = "HxW", value_parser = network::image_size)]
     input_size: Option<[u32; 2]>,
     /// Run a model once to see the shapes that cannot be worked out
     #[cfg(feature = "run")]
@@ -48,7 +48,7 @@ pub(crate) struct BaseArgs {
     #[arg(long, value_name = "MODEL")]
     base_model: Vec<PathBuf>,
     /// Height and width of the base models' image, where they leave them free
-    #[arg(long, value_name = "HxW", value_parser = size, requires = "base_model")]
+    #[arg(long, value_name = "HxW", value_parser = network::image_size, requires = "base_model")]
     base_input_size: Option<[u32; 2]>,
 }
 
@@ -376,11 +376,4 @@ impl OtherEntry {
 
 fn sides(sizes: &[u32]) -> String {
     sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
-}
-
-/// `480x640`, or one number for both.
-pub(super) fn size(text: &str) -> Result<[u32; 2], String> {
-    let (height, width) = text.split_once(['x', 'X']).unwrap_or((text, text));
-    let side = |text: &str| text.parse().ok().filter(|side| (1..=1 << 16).contains(side));
-    side(height).zip(side(width)).map(Into::into).ok_or_else(|| "not HEIGHTxWIDTH, each from 1 to 65536".to_owned())
 }

@@ -10,6 +10,12 @@ use tempfile::TempDir;
 use super::failure::{Explain, Failure};
 use super::output;
 
+/// What the names of folders with unfinished files begin with.
+const PREFIX: &str = ".bbc-";
+
+/// The file in such a folder that is locked as long as the program runs which makes the others.
+const LOCK: &str = ".lock";
+
 /// Folders with files that are not finished, which an interrupt has to remove.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -70,6 +76,45 @@ pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result
     Ok(value)
 }
 
+/// Removes a file that nothing needs any more; says so if it cannot.
+pub(crate) fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            output::warning(&format!("`{}` is of no use any more and cannot be removed: {error}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Removes the folders that programs which were killed have left among these, as far as that can be done. A program
+/// that still runs holds the lock in its folder.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let named = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    for folder in named.map(|entry| entry.path()) {
+        // Where there is no lock yet, the folder has just been made.
+        if let Ok(lock) = File::open(folder.join(LOCK))
+            && lock.try_lock().is_ok()
+        {
+            // A folder of somebody else's cannot be removed, and does no harm.
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+/// Takes the lock of a folder that has just been made. It has its name only once it is held.
+fn lock(folder: &Path) -> io::Result<File> {
+    let begun = folder.join("unlocked");
+    let lock = File::create(&begun)?;
+    // Where locks are not known, nobody can take this one either.
+    if lock.try_lock().is_ok() {
+        fs::rename(begun, folder.join(LOCK))?;
+    } else {
+        fs::remove_file(begun)?;
+    }
+    Ok(lock)
+}
+
 /// Refuses to go on if two of these are one file: what is to be written would replace what is read or written too.
 pub(crate) fn distinct(files: &[(&str, Option<&Path>)]) -> Result<(), Failure> {
     let mut known: Vec<(&str, PathBuf)> = Vec::new();
@@ -85,7 +130,7 @@ pub(crate) fn distinct(files: &[(&str, Option<&Path>)]) -> Result<(), Failure> {
 }
 
 /// The path with its links followed, as far as there are files: of one that is not there yet, its folder's.
-fn behind_links(path: &Path) -> PathBuf {
+pub(crate) fn behind_links(path: &Path) -> PathBuf {
     if let Ok(real) = fs::canonicalize(path) {
         return real;
     }
@@ -103,6 +148,8 @@ fn behind_links(path: &Path) -> PathBuf {
 ///
 /// Dropped before [`finish`](Self::finish), it leaves nothing behind.
 pub(crate) struct Staged {
+    /// Let go before the folder is removed.
+    _lock: File,
     folder: TempDir,
     file: PathBuf,
     /// The target as it was named.
@@ -130,14 +177,16 @@ impl Staged {
         let parent = if is_device { &std::env::temp_dir() } else { parent };
         // The lock is held over the creation, so that an interrupt between the two cannot miss the folder.
         let mut unfinished = unfinished();
-        let folder = tempfile::Builder::new().prefix(".bbc-").tempdir_in(parent).map_err(|error| match error.kind() {
+        remove_abandoned(parent);
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Failure::new(format!("there is no folder `{}`", parent.display())),
             // The error's own text names the temporary folder, which nobody asked for.
             kind => Failure::new(format!("no file can be made in `{}`: {kind}", parent.display())),
         });
         let folder = folder.doing(writing)?;
         unfinished.push(folder.path().to_owned());
-        Ok(Self { file: folder.path().join(name), folder, named: named.to_owned(), target, is_device })
+        let lock = lock(folder.path()).doing(writing)?;
+        Ok(Self { file: folder.path().join(name), _lock: lock, folder, named: named.to_owned(), target, is_device })
     }
 
     /// Whether what is written goes to a device or a pipe, beside which nothing can lie.
@@ -188,7 +237,7 @@ impl Staged {
         let _kept_from_interrupts = unfinished();
         for entry in fs::read_dir(self.folder.path()).doing(writing)? {
             let staged = entry.doing(writing)?.path();
-            if staged != self.file {
+            if staged != self.file && staged.file_name() != Some(LOCK.as_ref()) {
                 let place = self.target.with_file_name(staged.file_name().unwrap_or_default());
                 fs::rename(&staged, place).doing(writing)?;
             }
@@ -239,6 +288,25 @@ mod tests {
         assert!(names(folder.path())[0].starts_with(".bbc-"));
         staged.finish().unwrap();
         assert_eq!(names(folder.path()), ["model", "model.data"]);
+    }
+
+    #[test]
+    fn what_was_left_by_a_program_that_was_killed_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, lock) in [(".bbc-killed", true), (".bbc-just-made", false), ("other", true)] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join("half"), b"half").unwrap();
+            if lock {
+                fs::write(folder.path().join(name).join(LOCK), b"").unwrap();
+            }
+        }
+        let running = Staged::beside(&folder.path().join("a")).unwrap();
+        let second = Staged::beside(&folder.path().join("b")).unwrap();
+        second.write(second.path(), |w| Ok(w.write_all(b"b")?)).unwrap();
+        second.finish().unwrap();
+        assert!(running.folder().is_dir());
+        drop(running);
+        assert_eq!(names(folder.path()), [".bbc-just-made", "b", "other"]);
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use bbc::backbone::Spec;
 use bbc::onnx::proto::ModelProto;
-use bbc::onnx::summary::{FileDim, Layer, Port, summarize};
-use bbc::onnx::{self, check};
+use bbc::onnx::shapes::InputSizes;
+use bbc::onnx::summary::{FileDim, Layer, Port, summarize_at};
+use bbc::onnx::{self, check, keys};
 use bbc::units::{Bytes, Flops};
 use serde::Serialize;
 
 use super::failure::{Explain, Failure};
-use super::{Outcome, files, output};
+use super::{Outcome, files, network, output};
 
 /// Largest model that is read: what one protobuf message can hold.
 pub(super) const MAX_MODEL: u64 = 1 << 31;
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     /// One line for each group of layers with the same first part of their names, instead of one for each layer
     #[arg(long)]
     stages: bool,
+    /// Height and width that costs are told for, instead of the model's own
+    #[arg(long, value_name = "SIZE", value_parser = network::image_size)]
+    input_size: Option<[u32; 2]>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -40,6 +45,9 @@ struct Report {
     inputs: Vec<PortEntry>,
     outputs: Vec<PortEntry>,
     parameters: u64,
+    /// Height and width that costs are told for; absent where they are those of the inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    costs_at: Option<String>,
     /// At a batch of one; of the layers it is known of.
     flop: u64,
     layers_of_unknown_cost: usize,
@@ -80,7 +88,8 @@ struct Row {
 /// Reads a model and prints what it consists of.
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let (model, file_bytes) = read(&args.model)?;
-    let report = Report::new(&args.model, file_bytes, &model, args.stages);
+    let size = args.input_size.or_else(|| nominal_size(&model));
+    let report = Report::new(&args.model, file_bytes, &model, args.stages, size);
     if args.json {
         output::json(&report)?
     } else {
@@ -103,9 +112,16 @@ pub(super) fn checked(bytes: Vec<u8>, path: &Path) -> Result<ModelProto, Failure
     Ok(model)
 }
 
+/// Height and width in the spec of a model for images of any size.
+fn nominal_size(model: &ModelProto) -> Option<[u32; 2]> {
+    onnx::metadata(model, keys::SIZE_MULTIPLE)?;
+    let spec = onnx::metadata(model, keys::SPEC).and_then(|text| Spec::read(text).ok())?;
+    Some([spec.input.height, spec.input.width])
+}
+
 impl Report {
-    fn new(path: &Path, file_bytes: u64, model: &ModelProto, stages: bool) -> Self {
-        let summary = summarize(model);
+    fn new(path: &Path, file_bytes: u64, model: &ModelProto, stages: bool, size: Option<[u32; 2]>) -> Self {
+        let summary = summarize_at(model, InputSizes { batch: None, image: size });
         let (flops, unknown) = summary.flops();
         let rows = if stages { groups(&summary.layers) } else { summary.layers.iter().map(Row::of).collect() };
         Self {
@@ -119,6 +135,7 @@ impl Report {
             inputs: summary.inputs.into_iter().map(Into::into).collect(),
             outputs: summary.outputs.into_iter().map(Into::into).collect(),
             parameters: summary.parameters,
+            costs_at: size.map(|[height, width]| format!("{height}x{width}")),
             flop: flops.0,
             layers_of_unknown_cost: unknown,
             layers: rows,
@@ -147,8 +164,13 @@ impl Report {
             n => format!(", not counting {n} layers of unknown cost"),
         };
         let operations = match self.flop {
-            0 if self.layers_of_unknown_cost > 0 => "operations unknown, the file does not say the shapes".to_owned(),
-            flop => format!("{} at batch 1{unknown}", Flops(flop)),
+            0 if self.layers_of_unknown_cost > 0 => {
+                "operations unknown, the file does not say the shapes (`--input-size` can)".to_owned()
+            }
+            flop => {
+                let size = self.costs_at.as_ref().map(|size| format!(" and {size}")).unwrap_or_default();
+                format!("{} at batch 1{size}{unknown}", Flops(flop))
+            }
         };
         lines.push(format!("total   {operations}, {} parameters", output::count(self.parameters)));
         lines.push(String::new());
@@ -293,7 +315,7 @@ mod tests {
             metadata_props: metadata.iter().map(entry).collect(),
             ..ModelProto::default()
         };
-        Report::new(Path::new("model.onnx"), 64, &model, false)
+        Report::new(Path::new("model.onnx"), 64, &model, false, None)
     }
 
     #[test]

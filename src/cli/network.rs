@@ -1,10 +1,10 @@
 //! Which network is meant: a preset or a spec, and what the command line changes in it.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use bbc::backbone::{self, Backbone, Batch, GenerateError, Head, Spec, SpecError};
+use bbc::backbone::{self, Backbone, Freedom, GenerateError, Head, LOGITS, Spec, SpecError};
 use bbc::conv::Candidate;
+use bbc::ir::ShapeError;
 use clap::{Args, ValueEnum};
 
 use super::failure::{Explain, Failure};
@@ -29,8 +29,15 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "N")]
     classes: Option<u32>,
     /// Size of the image in pixels, one number or HEIGHTxWIDTH
-    #[arg(long, value_name = "SIZE")]
-    input_size: Option<ImageSize>,
+    #[arg(long, value_name = "SIZE", value_parser = image_size)]
+    input_size: Option<[u32; 2]>,
+    /// Outputs by name, with commas between them: feature maps (c2 to c5 at strides 4 to 32), and `logits` of a
+    /// classifier, which is left out where that is not among them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    outputs: Option<Vec<String>>,
+    /// Multiply the channels of the stem and of every stage, rounded to multiples of 8
+    #[arg(long, value_name = "FACTOR")]
+    width: Option<f64>,
 }
 
 /// The options that name a network and the convolution it is built of.
@@ -51,20 +58,17 @@ enum HeadKind {
     None,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ImageSize([u32; 2]);
+/// Greatest height and width of an image that can be asked for.
+const MAX_SIDE: u32 = 1 << 16;
 
-impl FromStr for ImageSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (height, width) = text.split_once('x').unwrap_or((text, text));
-        let side = |side: &str| match side.parse::<u32>() {
-            Ok(n) if n > 0 => Ok(n),
-            _ => Err(format!("`{side}` is no number of pixels; write `224` or `320x416`")),
-        };
-        Ok(Self([side(height)?, side(width)?]))
-    }
+/// `[height, width]` in a text: HEIGHTxWIDTH, or one number for both.
+pub(crate) fn image_size(text: &str) -> Result<[u32; 2], String> {
+    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let side = |side: &str| match side.parse::<u32>() {
+        Ok(n) if (1..=MAX_SIDE).contains(&n) => Ok(n),
+        _ => Err(format!("`{side}` is no number of pixels from 1 to {MAX_SIDE}; write `224` or `320x416`")),
+    };
+    Ok([side(height)?, side(width)?])
 }
 
 impl NetworkArgs {
@@ -90,19 +94,46 @@ impl NetworkArgs {
 
     /// The spec with what the command line changes in it.
     pub(crate) fn change(&self, mut spec: Spec) -> Result<Spec, Failure> {
-        if let Some(ImageSize([height, width])) = self.input_size {
+        if let Some([height, width]) = self.input_size {
             (spec.input.height, spec.input.width) = (height, width);
         }
-        match (self.head, self.classes) {
-            (Some(HeadKind::None), Some(_)) => {
-                return Err(Failure::new("`--classes` needs a classifier, and `--head none` leaves it out"));
+        if let Some(factor) = self.width {
+            spec = spec.widened(factor)?;
+        }
+        let has_logits = self.outputs.as_ref().map(|names| names.iter().any(|name| name == LOGITS));
+        let head = match (self.head, has_logits) {
+            (Some(HeadKind::Classify), Some(false)) => {
+                let failure =
+                    Failure::new("`--head classify` makes a classifier, and `--outputs` does not name its output");
+                return Err(failure.with_hint(format!("name `{LOGITS}` too, or leave out `--head`")));
             }
-            (Some(HeadKind::None), None) => spec.head = None,
+            (Some(HeadKind::Classify), _) | (None, Some(true)) => Some(HeadKind::Classify),
+            (Some(HeadKind::None), _) | (None, Some(false)) => Some(HeadKind::None),
+            (None, None) => None,
+        };
+        match (head, self.classes) {
+            (Some(HeadKind::None), Some(_)) => {
+                let without = if self.head.is_some() { "`--head none`" } else { "`--outputs` without `logits`" };
+                return Err(Failure::new(format!("`--classes` needs a classifier, and {without} leaves it out")));
+            }
+            (Some(HeadKind::None), None) => {
+                // What a spec names beside its classifier's output stays.
+                let keep = |names: Vec<String>| names.into_iter().filter(|name| name != LOGITS).collect::<Vec<_>>();
+                spec.outputs = spec.outputs.map(keep).filter(|names| !names.is_empty());
+                spec.head = None;
+            }
             (None, None) => {}
             (Some(HeadKind::Classify), classes) | (None, classes @ Some(_)) => {
+                let new = spec.head.is_none();
                 let head = spec.head.unwrap_or(Head { hidden: 2048, classes: 1000 });
                 spec.head = Some(Head { classes: classes.unwrap_or(head.classes), ..head });
+                if new && let Some(names) = &mut spec.outputs {
+                    names.push(LOGITS.to_owned());
+                }
             }
+        }
+        if self.outputs.is_some() {
+            spec.outputs.clone_from(&self.outputs);
         }
         spec.validate()?;
         Ok(spec)
@@ -135,8 +166,8 @@ pub(crate) fn read_spec(path: &Path) -> Result<Spec, Failure> {
 }
 
 /// The network of a spec; what to do if it cannot be generated.
-pub(crate) fn generate(spec: &Spec, batch: Batch) -> Result<Backbone, Failure> {
-    explained(backbone::generate(spec, batch), spec)
+pub(crate) fn generate(spec: &Spec, freedom: impl Into<Freedom>) -> Result<Backbone, Failure> {
+    explained(backbone::generate(spec, freedom), spec)
 }
 
 /// What was generated from a spec; what to do if it could not be.
@@ -148,6 +179,9 @@ pub(crate) fn explained<T>(generated: Result<T, GenerateError>, spec: &Spec) -> 
                 "every number of channels that `{}` is stacked on has to be a multiple of its groups",
                 spec.first_conv.map_or_else(String::new, |conv| conv.to_string())
             )),
+            GenerateError::Build(build) if matches!(build.source, ShapeError::FreeSize { .. }) => {
+                Some("leave out `--dynamic-size`: `--input-size` writes the model for one size".to_owned())
+            }
             GenerateError::Build(_)
             | GenerateError::Spec(_)
             | GenerateError::EmptyBatch

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::failure::{Explain, Failure};
 use super::files::Staged;
-use super::{Global, Outcome, files, inspect, ort, output};
+use super::{Global, Outcome, files, inspect, network, ort, output};
 
 /// The most bytes a picture's file may have.
 const MAX_PICTURE_FILE: u64 = 256 << 20;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
     /// Height and width of the model's input, where the model leaves them free
-    #[arg(long, value_name = "HxW", value_parser = input_size)]
+    #[arg(long, value_name = "HxW", value_parser = network::image_size)]
     input_size: Option<[u32; 2]>,
     /// How many classes are named for each picture
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -236,15 +236,6 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
     match report.pictures_not_read {
         0 => Ok(Outcome::Done),
         n => Err(Failure::new(format!("{n} of {} pictures could not be read", pictures.len()))),
-    }
-}
-
-/// `HEIGHTxWIDTH`, or one number for both.
-fn input_size(text: &str) -> Result<[u32; 2], String> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
-    match (height.parse(), width.parse()) {
-        (Ok(height), Ok(width)) => Ok([height, width]),
-        _ => Err("a size is HEIGHTxWIDTH, as in 224x320, or one number for both".into()),
     }
 }
 

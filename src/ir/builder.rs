@@ -157,7 +157,7 @@ impl GraphBuilder {
     pub fn channels(&self, value: ValueId) -> u32 {
         match self.ty(value).dims.get(1) {
             Some(Dim::Fixed(channels)) => *channels,
-            Some(Dim::Batch) | None => 0,
+            Some(Dim::Batch | Dim::Side(_)) | None => 0,
         }
     }
 
@@ -213,7 +213,7 @@ impl GraphBuilder {
         let (_, in_channels, size) =
             image(self.ty(x)).map_err(|source| self.error(&label.value, "conv", &[x], source))?;
         let in_group = in_channels.checked_div(conv.groups).unwrap_or(0);
-        let taps = conv.mean_taps(size).unwrap_or(1.0);
+        let taps = conv.mean_taps(size.map(|side| side.size(1))).unwrap_or(1.0);
         let bound = self.uniform_bound(x, taps * f64::from(in_group));
         let shape = [out_channels, in_group, conv.window[0], conv.window[1]];
         let weight = self.named_weight(label, "weight", shape, Init::Uniform { bound });

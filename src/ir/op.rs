@@ -104,6 +104,12 @@ impl Window {
             positions(input[1], [left, right], self.size[1], self.stride[1], 1)?,
         ])
     }
+
+    /// The window as a convolution has it.
+    fn as_conv(&self) -> Conv {
+        let Self { size: window, stride, padding } = *self;
+        Conv { window, stride, padding, dilation: [1; 2], groups: 1 }
+    }
 }
 
 /// Why the type of a result cannot be computed. Knows nothing of the graph.
@@ -163,14 +169,55 @@ pub enum ShapeError {
     /// The path is another value's.
     #[error("there is another value of that name")]
     NameTaken,
+    /// What comes out depends on the size of the image in a way that cannot be said before that is known.
+    #[error("the size of the image is free, and {what} would depend on it")]
+    FreeSize {
+        /// What depends on it.
+        what: &'static str,
+    },
 }
 
-/// A value's type read as an image: batch, channels, `[height, width]`.
-pub(super) fn image(ty: &TensorType) -> Result<(Dim, u32, [u32; 2]), ShapeError> {
+/// A value's type read as an image: batch, channels, height and width, of which neither is free as a batch is.
+pub(super) fn image(ty: &TensorType) -> Result<(Dim, u32, [Dim; 2]), ShapeError> {
     match ty.dims[..] {
-        [batch, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)] => Ok((batch, channels, [height, width])),
+        [
+            batch,
+            Dim::Fixed(channels),
+            height @ (Dim::Fixed(_) | Dim::Side(_)),
+            width @ (Dim::Fixed(_) | Dim::Side(_)),
+        ] => Ok((batch, channels, [height, width])),
         _ => Err(ShapeError::Rank { expected: 4, ty: ty.clone() }),
     }
+}
+
+/// `[height, width]` as numbers, the nominal ones where they are free.
+fn sizes(sides: [Dim; 2]) -> [u32; 2] {
+    sides.map(|side| side.size(1))
+}
+
+/// The sides of what a window gives on this input: the numbers where they are fixed, what follows from the input where
+/// that is free.
+fn slide(conv: &Conv, input: [Dim; 2], output: [u32; 2]) -> Result<[Dim; 2], ShapeError> {
+    let [top, left, bottom, right] = conv.padding;
+    let side = |i: usize, padding: [u32; 2]| {
+        let Dim::Side(side) = input[i] else { return Ok(Dim::Fixed(output[i])) };
+        let reach = i64::from(conv.dilation[i]) * (i64::from(conv.window[i]) - 1);
+        let slack = i64::from(padding[0]) + i64::from(padding[1]) - reach;
+        let out = side.positions(slack, conv.stride[i]);
+        out.map(Dim::Side).ok_or(ShapeError::FreeSize { what: "that of the result, not by a plain division," })
+    };
+    Ok([side(0, [top, bottom])?, side(1, [left, right])?])
+}
+
+/// A side with zeros at its ends.
+fn grow(side: Dim, by: [u32; 2]) -> Result<Dim, ShapeError> {
+    let by = i64::from(by[0]) + i64::from(by[1]);
+    let grown = match side {
+        Dim::Side(side) => side.grown(by).map(Dim::Side),
+        Dim::Fixed(n) => u32::try_from(i64::from(n) + by).ok().map(Dim::Fixed),
+        Dim::Batch => None,
+    };
+    grown.ok_or(ShapeError::Overflow)
 }
 
 /// A value's type read as rows of features: batch and how many.
@@ -288,13 +335,13 @@ impl Op {
                 let ty = one(args)?;
                 let (batch, channels, input) = image(ty)?;
                 let out_channels = weight(*kernel).shape().first().copied().unwrap_or(0);
-                let problem = ConvProblem::new(*conv, batch.size(1), channels, out_channels, input, ty.dtype)?;
+                let problem = ConvProblem::new(*conv, batch.size(1), channels, out_channels, sizes(input), ty.dtype)?;
                 check(*kernel, &problem.weight_shape())?;
                 if let Some(bias) = bias {
                     check(*bias, &[out_channels])?;
                 }
-                let [height, width] = problem.output();
-                Ok(like(ty, vec![batch, Dim::Fixed(out_channels), Dim::Fixed(height), Dim::Fixed(width)]))
+                let [height, width] = slide(conv, input, problem.output())?;
+                Ok(like(ty, vec![batch, Dim::Fixed(out_channels), height, width]))
             }
             Self::BatchNorm { scale, shift, mean, variance, .. } => {
                 let ty = one(args)?;
@@ -330,24 +377,20 @@ impl Op {
             Self::Pad([top, left, bottom, right]) => {
                 let ty = one(args)?;
                 let (batch, channels, [height, width]) = image(ty)?;
-                let grow = |size: u32, by: [&u32; 2]| {
-                    let sum = by.into_iter().try_fold(size, |size, &n| size.checked_add(n));
-                    sum.map(Dim::Fixed).ok_or(ShapeError::Overflow)
-                };
-                let dims = vec![batch, Dim::Fixed(channels), grow(height, [top, bottom])?, grow(width, [left, right])?];
-                Ok(like(ty, dims))
+                let (height, width) = (grow(height, [*top, *bottom])?, grow(width, [*left, *right])?);
+                Ok(like(ty, vec![batch, Dim::Fixed(channels), height, width]))
             }
             Self::MaxPool(window) | Self::AveragePool(window) => {
                 let ty = one(args)?;
                 let (batch, channels, input) = image(ty)?;
                 let [top, left, bottom, right] = window.padding;
-                let error = ShapeError::WindowLargerThanInput { window: window.size, input };
+                let error = ShapeError::WindowLargerThanInput { window: window.size, input: sizes(input) };
                 // A window that can lie on padding alone has no value there.
                 if top.max(bottom) >= window.size[0] || left.max(right) >= window.size[1] {
                     return Err(error);
                 }
-                let [height, width] = window.output(input).ok_or(error)?;
-                Ok(like(ty, vec![batch, Dim::Fixed(channels), Dim::Fixed(height), Dim::Fixed(width)]))
+                let [height, width] = slide(&window.as_conv(), input, window.output(sizes(input)).ok_or(error)?)?;
+                Ok(like(ty, vec![batch, Dim::Fixed(channels), height, width]))
             }
             Self::GlobalAveragePool => {
                 let ty = one(args)?;
@@ -356,7 +399,9 @@ impl Op {
             }
             Self::Flatten => {
                 let ty = one(args)?;
-                let (batch, channels, [height, width]) = image(ty)?;
+                let (batch, channels, [Dim::Fixed(height), Dim::Fixed(width)]) = image(ty)? else {
+                    return Err(ShapeError::FreeSize { what: "the number of features" });
+                };
                 Ok(like(ty, vec![batch, Dim::Fixed(product(&[channels, height, width])?)]))
             }
             Self::Linear { weight: matrix, bias } => {
@@ -392,7 +437,7 @@ impl Op {
                     return Flops::default();
                 };
                 // The type was inferred through the same problem, so there is one.
-                ConvProblem::new(*conv, n.size(1), in_channels, out_channels, input, result.dtype)
+                ConvProblem::new(*conv, n.size(1), in_channels, out_channels, sizes(input), result.dtype)
                     .map_or(Flops::default(), |p| p.flops() * u64::from(if n == Dim::Batch { batch } else { 1 }))
             }
             Self::Linear { .. } => {
@@ -422,6 +467,6 @@ fn infer_concat(args: &[&TensorType]) -> Result<TensorType, ShapeError> {
         }
         channels = channels.checked_add(more).ok_or(ShapeError::Overflow)?;
     }
-    let dims = vec![batch, Dim::Fixed(channels), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
+    let dims = vec![batch, Dim::Fixed(channels), size[0], size[1]];
     Ok(TensorType { dtype: first.dtype, dims })
 }

@@ -16,3 +16,6 @@ pub const SEED: &str = "bbc.seed";
 pub const PREPROCESS: &str = "bbc.preprocess";
 /// Name, stride and channels of every output, as JSON.
 pub const OUTPUTS: &str = "bbc.outputs";
+/// What height and width of an image are multiples of where they are free, for strides to be exact: at other sizes
+/// feature maps are rounded up. Absent if the size is fixed.
+pub const SIZE_MULTIPLE: &str = "bbc.size_multiple";

@@ -374,7 +374,7 @@ fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
         .map(|dim| {
             let value = match dim {
                 Dim::Fixed(n) => dimension::Value::DimValue((*n).into()),
-                Dim::Batch => dimension::Value::DimParam(dim.to_string()),
+                Dim::Batch | Dim::Side(_) => dimension::Value::DimParam(dim.to_string()),
             };
             Dimension { value: Some(value), ..Dimension::default() }
         })

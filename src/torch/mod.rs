@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::backbone::{Aggregation, Batch, Gate, GenerateError, Spec, Stage, StageConv, StemKind, generate};
+use crate::backbone::{Aggregation, Batch, Gate, GenerateError, LOGITS, Spec, Stage, StageConv, StemKind, generate};
 use crate::conv::{Candidate, Grouping};
 
 /// The module, with `#{ PART` … `#}` around what belongs to a part, `#{ !PART` around what stands for it, and `@WORD@`
@@ -20,8 +20,9 @@ const TEMPLATE: &str = include_str!("template.py");
 pub fn module(spec: &Spec) -> Result<String, GenerateError> {
     // What can be generated can be said in PyTorch.
     let first_conv = generate(spec, Batch::Dynamic)?.first_conv;
-    let convs: Vec<Candidate> = spec.stages.iter().map(|stage| stacked(stage, first_conv)).collect();
-    let any = |holds: &dyn Fn(&Stage) -> bool| spec.stages.iter().any(holds);
+    let needed = spec.needed_stages();
+    let convs: Vec<Candidate> = needed.iter().map(|stage| stacked(stage, first_conv)).collect();
+    let any = |holds: &dyn Fn(&Stage) -> bool| needed.iter().any(holds);
     let parts = HashMap::from([
         ("affine", spec.block.affine),
         ("branched", spec.stem.kind == StemKind::Branched),
@@ -32,10 +33,11 @@ pub fn module(spec: &Spec) -> Result<String, GenerateError> {
         ("ese", any(&|stage| gate(stage, spec) == Gate::Ese)),
         ("depthwise_down", !first_conv.is_depthwise()),
         ("head", spec.head.is_some()),
+        ("chosen", spec.outputs.is_some()),
     ]);
     let mut in_channels = spec.stem.channels.last().copied().unwrap_or(0);
     let mut stages = Vec::new();
-    for (stage, conv) in spec.stages.iter().zip(&convs) {
+    for (stage, conv) in needed.iter().zip(&convs) {
         stages.push(stage_call(stage, *conv, spec, in_channels));
         in_channels = stage.out;
     }
@@ -49,6 +51,7 @@ pub fn module(spec: &Spec) -> Result<String, GenerateError> {
         ("@FEATURES@", in_channels.to_string()),
         ("@STEM@", stem_arguments(spec)),
         ("@STAGES@", stages.join("\n")),
+        ("@OUTPUTS@", outputs(spec)),
     ];
     // The name is filled in last: it is the only text from outside.
     let filled = words.iter().rev().fold(chosen(TEMPLATE, &parts), |text, (word, value)| text.replace(word, value));
@@ -71,6 +74,17 @@ fn chosen(template: &str, parts: &HashMap<&str, bool>) -> String {
         }
     }
     text
+}
+
+/// The outputs that a spec names, as the elements of a list.
+fn outputs(spec: &Spec) -> String {
+    let features = spec.features();
+    let element = |name: &String| match features.iter().position(|feature| feature.name == *name) {
+        Some(stage) => format!("features[{stage}]"),
+        None if name == LOGITS => "self.head(features[-1])".to_owned(),
+        None => String::new(),
+    };
+    spec.outputs.iter().flatten().map(element).collect::<Vec<_>>().join(", ")
 }
 
 fn stacked(stage: &Stage, first_conv: Candidate) -> Candidate {
@@ -159,6 +173,18 @@ mod tests {
                    Stage(512, mid=192, out=1024, blocks=3, layers=6, stride=2, window=(5, 5), light=True, squeeze_excite=True),
                    Stage(1024, mid=384, out=2048, blocks=1, layers=6, stride=2, window=(5, 5), light=True, squeeze_excite=True),
         ");
+    }
+
+    #[test]
+    fn outputs_that_are_named_are_returned() {
+        let named = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        let spec = Spec { head: None, outputs: named(&["c4", "c2"]), ..preset("hgnetv2-b4").unwrap() };
+        let text = module(&spec).unwrap();
+        assert!(text.contains("return [features[2], features[0]]\n"), "{text}");
+        assert_eq!((text.matches("            Stage(").count(), text.contains("class Head")), (3, false));
+        let spec = Spec { outputs: named(&["c5", "logits"]), ..preset("hgnetv2-b4").unwrap() };
+        let text = module(&spec).unwrap();
+        assert!(text.contains("return [features[3], self.head(features[-1])]\n"), "{text}");
     }
 
     #[test]

@@ -288,12 +288,22 @@ class Head(nn.Module):
 
 class Backbone(nn.Module):
 #{ head
+#{ !chosen
     """Images to one score for each class."""
+#}
+#{ chosen
+    """Images to feature maps and one score for each class."""
+#}
 
     def __init__(self, in_channels: int = @IN_CHANNELS@, classes: int = @CLASSES@) -> None:
 #}
 #{ !head
+#{ !chosen
     """Images to the feature maps of the stages, the largest first."""
+#}
+#{ chosen
+    """Images to feature maps."""
+#}
 
     def __init__(self, in_channels: int = @IN_CHANNELS@) -> None:
 #}
@@ -318,6 +328,12 @@ class Backbone(nn.Module):
             features.append(x)
         return features
 
+#{ chosen
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = self.forward_features(x)
+        return [@OUTPUTS@]
+#}
+#{ !chosen
 #{ head
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.forward_features(x)[-1])
@@ -325,4 +341,5 @@ class Backbone(nn.Module):
 #{ !head
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.forward_features(x)
+#}
 #}

@@ -1,5 +1,6 @@
 //! Proof that a model does what its file says, by running it.
 
+use std::collections::HashMap;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub struct Trial {
     pub time: Duration,
     /// Most elements an input or output may have, over all images of a batch.
     pub max_elements: u64,
+    /// Heights and widths to run images of a free size at, the first of which is timed; of no use where that is fixed.
+    pub sizes: Vec<[u32; 2]>,
     /// Folder for what is written meanwhile; `None` for the system's temporary one.
     pub scratch: Option<PathBuf>,
 }
@@ -35,13 +38,16 @@ pub const MIN_SAMPLES: usize = 7;
 const FREE_BATCHES: [u32; 2] = [1, 8];
 
 /// What running a model has shown. That there is one means: it loads, its outputs are finite and of the shapes the file
-/// declares, two runs give the same, and the first and last image of a batch give the same alone.
+/// declares, at every size that was to be run at; two runs give the same, and the first and last image of a batch give
+/// the same alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Proof {
     /// What computed.
     pub provider: Provider,
     /// Batch sizes it ran at, smallest first.
     pub batches: Vec<u32>,
+    /// Heights and widths it ran at, where images of any size go through it.
+    pub sizes: Vec<[u32; 2]>,
     /// Nodes that ran.
     pub nodes: usize,
     /// Nodes that ran on another provider than asked for.
@@ -66,8 +72,8 @@ pub enum ProofError {
         /// Why.
         source: RunError,
     },
-    /// An input has free dimensions besides the batch.
-    #[error("input `{name}` has the free dimension {dim}; only the batch can be chosen here")]
+    /// An input has free dimensions besides the batch, and a size for them was not given.
+    #[error("input `{name}` has the free dimension {dim}; only the batch and the size of images can be chosen here")]
     FreeDimension {
         /// The input.
         name: String,
@@ -90,12 +96,12 @@ pub enum ProofError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// An output has another shape than declared.
-    #[error("output `{name}` has shape {actual:?} at batch {batch}; the file declares {declared}")]
+    #[error("output `{name}` has shape {actual:?} on an input of shape {input:?}; the file declares {declared}")]
     Shape {
         /// The output.
         name: String,
-        /// The batch size.
-        batch: u32,
+        /// Shape of the first input.
+        input: Vec<u32>,
         /// What the file says.
         declared: String,
         /// What came out.
@@ -160,30 +166,51 @@ pub fn prove(runtime: &Runtime, model: &Path, trial: &Trial) -> Result<Proof, Pr
     let recording = Options { record_placement: true, scratch: trial.scratch.clone(), ..options.clone() };
     let mut session = Session::from_file(runtime, model, &recording)?;
     let batches = batches(session.inputs());
+    let sizes = if session.inputs().iter().any(has_free_size) { trial.sizes.clone() } else { Vec::new() };
+    let first_size = sizes.first().copied();
     for (i, &batch) in batches.iter().enumerate() {
-        let results = run(&mut session, batch, 0, trial.max_elements)?;
-        check_outputs(&session, batch, trial.max_elements, &results)?;
+        let trial = At { batch, size: first_size, most: trial.max_elements };
+        let results = run(&mut session, trial, 0)?;
+        check_outputs(&session, trial, &results)?;
         if i == 0 {
-            check_same(&results, &run(&mut session, batch, 0, trial.max_elements)?)?;
+            check_same(&results, &run(&mut session, trial, 0)?)?;
             continue;
         }
         for image in [0, batch - 1] {
-            let alone = run(&mut session, 1, image, trial.max_elements)?;
+            let alone = run(&mut session, At { batch: 1, ..trial }, image)?;
             check_image(&alone, &results, image, batch)?;
         }
+    }
+    for &size in sizes.iter().skip(1) {
+        let trial = At { batch: batches[0], size: Some(size), most: trial.max_elements };
+        let results = run(&mut session, trial, 0)?;
+        check_outputs(&session, trial, &results)?;
     }
     let placement = session.placement()?;
     let mut session = Session::from_file(runtime, model, &options)?;
     let timed_batch = batches[0];
-    let samples_ns = time(&mut session, timed_batch, trial)?;
+    let timed = At { batch: timed_batch, size: first_size, most: trial.max_elements };
+    let samples_ns = time(&mut session, timed, trial.time)?;
     Ok(Proof {
         provider: trial.provider,
         nodes: placement.nodes.len(),
         elsewhere: placement.elsewhere(trial.provider).cloned().collect(),
         batches,
+        sizes,
         timed_batch,
         samples_ns,
     })
+}
+
+/// What free dimensions are at one run.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// Images that are run together.
+    batch: u32,
+    /// Height and width of images, where they are free.
+    size: Option<[u32; 2]>,
+    /// Most elements of an input or output.
+    most: u64,
 }
 
 type Results = Vec<(String, Tensor)>;
@@ -191,18 +218,28 @@ type Results = Vec<(String, Tensor)>;
 /// The batch sizes to run at: the one the inputs fix, or those of [`FREE_BATCHES`].
 fn batches(inputs: &[Port]) -> Vec<u32> {
     match inputs.first().and_then(|port| port.dims.first()) {
-        Some(PortDim::Named(_) | PortDim::Unknown) => FREE_BATCHES.to_vec(),
         Some(PortDim::Fixed(batch)) => vec![*batch],
+        Some(PortDim::Named(_) | PortDim::Unknown) => FREE_BATCHES.to_vec(),
         None => vec![1],
     }
 }
 
+fn is_free(dim: &PortDim) -> bool {
+    matches!(dim, PortDim::Named(_) | PortDim::Unknown)
+}
+
+/// Whether the height or width of an image is free.
+fn has_free_size(port: &Port) -> bool {
+    port.dims.len() == 4 && port.dims[2..].iter().any(is_free)
+}
+
 /// Noise of unit variance for every input: the images from `first` on, of which each is always the same.
-fn inputs(ports: &[Port], batch: u32, first: u32, most: u64) -> Result<Results, ProofError> {
+fn inputs(ports: &[Port], at: At, first: u32) -> Result<Results, ProofError> {
+    let At { batch, most, .. } = at;
     ports
         .iter()
         .map(|port| {
-            let shape = shape_at(port, batch)?;
+            let shape = shape_at(port, at)?;
             let elements = element_count(&shape);
             if elements > most {
                 return Err(ProofError::TooLarge { name: port.name.clone(), elements, batch, most });
@@ -220,32 +257,46 @@ fn inputs(ports: &[Port], batch: u32, first: u32, most: u64) -> Result<Results, 
         .collect()
 }
 
-fn shape_at(port: &Port, batch: u32) -> Result<Vec<u32>, ProofError> {
-    let size = |(dim, size): (usize, &PortDim)| match size {
-        PortDim::Fixed(n) => Ok(*n),
-        PortDim::Named(_) | PortDim::Unknown if dim == 0 => Ok(batch),
-        PortDim::Named(_) | PortDim::Unknown => Err(ProofError::FreeDimension { name: port.name.clone(), dim }),
+fn shape_at(port: &Port, at: At) -> Result<Vec<u32>, ProofError> {
+    let is_image = port.dims.len() == 4;
+    let size = |(dim, size): (usize, &PortDim)| match (size, dim, at.size) {
+        (PortDim::Fixed(n), _, _) => Ok(*n),
+        (_, 0, _) => Ok(at.batch),
+        (_, 2 | 3, Some(size)) if is_image => Ok(size[dim - 2]),
+        _ => Err(ProofError::FreeDimension { name: port.name.clone(), dim }),
     };
     port.dims.iter().enumerate().map(size).collect()
 }
 
-fn run(session: &mut Session, batch: u32, first: u32, most: u64) -> Result<Results, ProofError> {
-    let inputs = inputs(session.inputs(), batch, first, most)?;
+fn run(session: &mut Session, at: At, first: u32) -> Result<Results, ProofError> {
+    let inputs = inputs(session.inputs(), at, first)?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    session.run(&inputs).map_err(|source| ProofError::Run { batch, source })
+    session.run(&inputs).map_err(|source| ProofError::Run { batch: at.batch, source })
 }
 
-fn check_outputs(session: &Session, batch: u32, most: u64, results: &Results) -> Result<(), ProofError> {
+fn check_outputs(session: &Session, at: At, results: &Results) -> Result<(), ProofError> {
+    let At { batch, most, .. } = at;
+    let mut names = Names::default();
+    let mut input_shape = Vec::new();
+    for (i, port) in session.inputs().iter().enumerate() {
+        let shape = shape_at(port, at)?;
+        for (dim, &size) in port.dims.iter().zip(&shape) {
+            names.fits(dim, size);
+        }
+        if i == 0 {
+            input_shape = shape;
+        }
+    }
     for (port, (name, tensor)) in session.outputs().iter().zip(results) {
         let name = || name.clone();
+        let dims = port.dims.iter().zip(tensor.shape()).enumerate();
         let fits = port.dims.len() == tensor.shape().len()
-            && port.dims.iter().zip(tensor.shape()).enumerate().all(|(i, (dim, &size))| match dim {
-                PortDim::Fixed(n) => *n == size,
-                PortDim::Named(_) | PortDim::Unknown => i > 0 || size == batch,
+            && dims.fold(true, |fits, (i, (dim, &size))| {
+                names.fits(dim, size) && (i > 0 || !is_free(dim) || size == batch) && fits
             });
         if !fits {
             let actual = tensor.shape().to_vec();
-            return Err(ProofError::Shape { name: name(), batch, declared: port.ty.clone(), actual });
+            return Err(ProofError::Shape { name: name(), input: input_shape, declared: port.ty.clone(), actual });
         }
         let elements = element_count(tensor.shape());
         if elements > most {
@@ -257,6 +308,27 @@ fn check_outputs(session: &Session, batch: u32, most: u64, results: &Results) ->
         }
     }
     Ok(())
+}
+
+/// What the names of free dimensions stand for in one run.
+#[derive(Default)]
+struct Names(HashMap<String, u32>);
+
+impl Names {
+    /// Whether a dimension can have this size: a number is that number; a name is what it was before; a name over a
+    /// number (`H/4`) is that part of what the name was, rounded up. What was not known before is from now on.
+    fn fits(&mut self, dim: &PortDim, size: u32) -> bool {
+        let name = match dim {
+            PortDim::Fixed(n) => return *n == size,
+            PortDim::Unknown => return true,
+            PortDim::Named(name) => name,
+        };
+        let part = name.split_once('/').and_then(|(whole, by)| {
+            let by = by.parse::<u32>().ok().filter(|by| *by > 0)?;
+            Some(self.0.get(whole)?.div_ceil(by))
+        });
+        part.unwrap_or_else(|| *self.0.entry(name.clone()).or_insert(size)) == size
+    }
 }
 
 /// Two runs on the same input give the same up to rounding: GPUs may sum in another order every time.
@@ -290,16 +362,44 @@ fn agree(actual: &Tensor, expected: &Tensor) -> Result<(), Comparison> {
 }
 
 /// Times the model until the time is up, after runs that warm it up.
-fn time(session: &mut Session, batch: u32, trial: &Trial) -> Result<Vec<u64>, ProofError> {
-    let failed = |source| ProofError::Run { batch, source };
-    let inputs = inputs(session.inputs(), batch, 0, trial.max_elements)?;
+fn time(session: &mut Session, at: At, time: Duration) -> Result<Vec<u64>, ProofError> {
+    let failed = |source| ProofError::Run { batch: at.batch, source };
+    let inputs = inputs(session.inputs(), at, 0)?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut bound = session.bind(&inputs).map_err(failed)?;
     bound.time(2).map_err(failed)?;
     let start = Instant::now();
     let mut samples = Vec::new();
-    while samples.len() < MIN_SAMPLES || start.elapsed() < trial.time {
+    while samples.len() < MIN_SAMPLES || start.elapsed() < time {
         samples.extend(bound.time(1).map_err(failed)?);
     }
     Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_dimensions_stand_for_one_size() {
+        let mut names = Names::default();
+        let mut fits = |dim: &str, size| {
+            let dim = dim.parse().map_or_else(|_| PortDim::Named(dim.to_owned()), PortDim::Fixed);
+            names.fits(&dim, size)
+        };
+        for (dim, size, expected) in [
+            ("H", 95, true),
+            ("H", 96, false),
+            ("H/4", 24, true),
+            ("H/4", 23, false),
+            ("W/4", 7, true),
+            ("W/4", 8, false),
+            ("H/0", 5, true),
+            ("3", 3, true),
+            ("3", 4, false),
+        ] {
+            assert_eq!(fits(dim, size), expected, "{dim} {size}");
+        }
+        assert!(names.fits(&PortDim::Unknown, 9));
+    }
 }

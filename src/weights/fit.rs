@@ -24,7 +24,7 @@ pub struct Fit {
     pub found_as: HashMap<String, String>,
     /// Parameters of the head that were not found, or in another shape: they keep their initial values.
     pub initialised: Vec<String>,
-    /// Tensors of the head that are not used.
+    /// Tensors of the head, or of stages after the network's last, that are not used.
     pub unused: Vec<String>,
 }
 
@@ -39,6 +39,8 @@ pub struct Misfit {
     pub misshapen: Vec<Misshapen>,
     /// Parameters found with elements that are no numbers of floating point.
     pub unreadable: Vec<Unreadable>,
+    /// Whether all of it is in the head, or in stages after the network's last.
+    pub is_only_the_end: bool,
 }
 
 /// A name without a counterpart, and the nearest on the other side that has none either.
@@ -77,7 +79,7 @@ const MAX_LINES: usize = 20;
 const MAX_COMPARED: usize = 2000;
 
 /// Finds the tensor of every parameter of the graph. Every parameter needs one, and every tensor has to be needed; with
-/// `partial`, that does not hold for the head.
+/// `partial`, that does not hold for the head, nor for tensors of stages after the network's last.
 ///
 /// # Errors
 /// Everything that does not fit.
@@ -117,12 +119,22 @@ pub fn fit(graph: &Graph, found: &[Found], partial: bool) -> Result<Fit, Misfit>
             None => missing.push(name),
         }
     }
+    let stages = wanted.iter().filter_map(|name| Some(stage_of(name)? + 1)).max();
+    let after =
+        |name: &str| stages.is_some_and(|stages| stage_of(&canonical(name)).is_some_and(|stage| stage >= stages));
     if partial {
-        fit.unused.extend(unexpected.extract_if(.., |name| is_head(name)).map(ToOwned::to_owned));
+        fit.unused.extend(unexpected.extract_if(.., |name| is_head(name) || after(name)).map(ToOwned::to_owned));
+    }
+    misfit.is_only_the_end = misfit.misshapen.iter().all(|misshapen| is_head(&misshapen.name))
+        && misfit.unreadable.is_empty()
+        && missing.iter().all(|name| is_head(name))
+        && unexpected.iter().all(|name| is_head(name) || after(name));
+    if missing.is_empty() && unexpected.is_empty() && misfit.misshapen.is_empty() && misfit.unreadable.is_empty() {
+        return Ok(fit);
     }
     misfit.missing = with_nearest(&missing, &unexpected);
     misfit.unexpected = with_nearest(&unexpected, &missing);
-    if misfit == Misfit::default() { Ok(fit) } else { Err(misfit) }
+    Err(misfit)
 }
 
 /// The name of the parameter that a name in a file means.
@@ -142,6 +154,12 @@ fn is_head(name: &str) -> bool {
     name.starts_with("head.")
 }
 
+/// The stage that a parameter belongs to, from 0.
+fn stage_of(name: &str) -> Option<usize> {
+    let (stage, _) = name.strip_prefix("stages.")?.split_once('.')?;
+    stage.parse().ok()
+}
+
 fn with_nearest(names: &[&str], others: &[&str]) -> Vec<Named> {
     let sensible: Vec<&str> = others.iter().copied().filter(|other| other.len() <= 200).take(MAX_COMPARED).collect();
     let nearest = |name: &str| {
@@ -156,15 +174,6 @@ fn with_nearest(names: &[&str], others: &[&str]) -> Vec<Named> {
         nearest: (i < MAX_LINES).then(|| nearest(name)).flatten(),
     };
     names.iter().enumerate().map(of).collect()
-}
-
-impl Misfit {
-    /// Whether everything that differs belongs to the head.
-    pub fn is_about_the_head(&self) -> bool {
-        let names = self.missing.iter().chain(&self.unexpected).map(|named| &named.name);
-        let names = names.chain(self.misshapen.iter().map(|misshapen| &misshapen.name));
-        self.unreadable.is_empty() && names.into_iter().all(|name| is_head(name))
-    }
 }
 
 impl fmt::Display for Misfit {
@@ -264,7 +273,7 @@ mod tests {
         found[6].shape = vec![12, 256];
         found[7].name = "classifier\n.bias".to_owned();
         let misfit = fit(&graph(), &found, false).unwrap_err();
-        assert!(!misfit.is_about_the_head());
+        assert!(!misfit.is_only_the_end);
         insta::assert_snapshot!(misfit, @r"
         the tensors are not those of the network: 2 missing, 2 unexpected, 2 misshapen, 1 unreadable
         missing     `stages.0.blocks.0.layers.0.conv.weight`; nearest is `stages.0.blocks.0.layers.0.conv.wieght`
@@ -285,10 +294,23 @@ mod tests {
         other[6].shape = vec![12, 256];
         other.pop();
         other.push(Found { name: "head.last_conv.0.weight".to_owned(), ..other[0].clone() });
-        assert!(fit(&graph(), &other, false).unwrap_err().is_about_the_head());
+        assert!(fit(&graph(), &other, false).unwrap_err().is_only_the_end);
         let fit = fit(&graph(), &other, true).unwrap();
         assert_eq!(fit.initialised, ["head.fc.weight", "head.fc.bias"]);
         assert_eq!(fit.unused, ["head.fc.weight", "head.last_conv.0.weight"]);
         assert_eq!(fit.found_as.len(), 5);
+    }
+
+    #[test]
+    fn stages_after_the_last_may_be_left_over_if_asked_for() {
+        let mut other = found();
+        let later = ["stages.1.downsample.conv.weight", "stages_12.blocks.0.x"];
+        other.extend(later.map(|name| Found { name: name.to_owned(), ..other[0].clone() }));
+        let misfit = fit(&graph(), &other, false).unwrap_err();
+        assert_eq!((misfit.unexpected.len(), misfit.is_only_the_end), (2, true));
+        assert_eq!(fit(&graph(), &other, true).unwrap().unused, later);
+        other.push(Found { name: "stages.0.blocks.7.x".to_owned(), ..other[0].clone() });
+        let misfit = fit(&graph(), &other, true).unwrap_err();
+        assert_eq!((misfit.unexpected[0].name.as_str(), misfit.is_only_the_end), ("stages.0.blocks.7.x", false));
     }
 }

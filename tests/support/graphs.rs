@@ -6,7 +6,7 @@ use bbc::backbone::{InputSize, Spec};
 use bbc::conv::Candidate;
 use bbc::ir::weight::LeafInit;
 use bbc::ir::{Def, Graph, GraphBuilder, Init, Op, Seeded, Weight, WeightSource};
-use bbc::tensor::Tensor;
+use bbc::tensor::{Dim, Tensor, TensorType};
 
 /// Which values a rebuilt graph hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub(crate) enum Outputs {
 
 /// The graph built anew with these outputs, its weights changed.
 pub(crate) fn rebuilt(graph: &Graph, outputs: Outputs, change: impl Fn(&Weight) -> Weight) -> Graph {
+    rebuilt_on(graph, outputs, change, TensorType::clone)
+}
+
+/// The same, on inputs of another type.
+fn rebuilt_on(
+    graph: &Graph,
+    outputs: Outputs,
+    change: impl Fn(&Weight) -> Weight,
+    input: impl Fn(&TensorType) -> TensorType,
+) -> Graph {
     let mut g = GraphBuilder::new(graph.name());
     for (id, weight) in graph.weights() {
         // Added in the same order to an empty builder, a weight keeps its id.
@@ -26,7 +36,7 @@ pub(crate) fn rebuilt(graph: &Graph, outputs: Outputs, change: impl Fn(&Weight) 
     }
     for (id, value) in graph.values() {
         let new = match value.def() {
-            Def::Input => g.input(value.path(), value.ty().clone()),
+            Def::Input => g.input(value.path(), input(value.ty())),
             Def::Op { op, args } => g.push(value.path(), op.clone(), args),
         };
         assert_eq!(new.expect("what could be built once"), id);
@@ -44,6 +54,16 @@ pub(crate) fn rebuilt(graph: &Graph, outputs: Outputs, change: impl Fn(&Weight) 
 /// The graph with every result of an op among its outputs.
 pub(crate) fn exposed(graph: &Graph) -> Graph {
     rebuilt(graph, Outputs::Every, Weight::clone)
+}
+
+/// The graph, weights and all, for images of this size alone.
+pub(crate) fn sized(graph: &Graph, [height, width]: [u32; 2]) -> Graph {
+    let size = |ty: &TensorType| {
+        let mut ty = ty.clone();
+        ty.dims[2..].copy_from_slice(&[Dim::Fixed(height), Dim::Fixed(width)]);
+        ty
+    };
+    rebuilt_on(graph, Outputs::Same, Weight::clone, size)
 }
 
 /// The graph with the scalars of every learnable affine set to what `scalars` makes of its path.

@@ -1,6 +1,6 @@
 //! Random specs: small ones in every combination, with now and then a size that makes no sense.
 
-use bbc::backbone::{Aggregation, BlockOptions, Gate, Head, InputSize, Spec, Stage, StageConv, Stem, StemKind};
+use bbc::backbone::{Aggregation, BlockOptions, Gate, Head, InputSize, LOGITS, Spec, Stage, StageConv, Stem, StemKind};
 use bbc::conv::{Candidate, Grouping};
 use proptest::collection::vec;
 use proptest::option;
@@ -24,17 +24,27 @@ pub(crate) fn any_spec() -> impl Strategy<Value = Spec> {
         any_block(),
         vec(any_stage(), 1..=4),
         option::of((channels(), channels())),
+        option::weighted(0.3, (0..5usize, 0..5usize)),
     );
-    parts.prop_map(|(name, first_conv, (channels, height, width), stem, block, stages, head)| Spec {
-        format: 1,
-        name,
-        first_conv,
-        input: InputSize { channels, height, width },
-        stem,
-        block,
-        stages,
-        head: head.map(|(hidden, classes)| Head { hidden, classes }),
+    parts.prop_map(|(name, first_conv, (channels, height, width), stem, block, stages, head, picks)| {
+        let head = head.map(|(hidden, classes)| Head { hidden, classes });
+        let input = InputSize { channels, height, width };
+        let spec = Spec { format: 1, name, first_conv, input, stem, block, stages, head, outputs: None };
+        Spec { outputs: picks.map(|picks| outputs(&spec, picks)), ..spec }
     })
+}
+
+/// One or two of the feature maps, and mostly the classifier's output where there is one.
+fn outputs(spec: &Spec, (first, second): (usize, usize)) -> Vec<String> {
+    let features = spec.features();
+    let mut names = vec![features[first % features.len()].name.clone()];
+    if second != first {
+        names.push(features[second % features.len()].name.clone());
+    }
+    if spec.head.is_some() && second > 0 {
+        names.push(LOGITS.to_owned());
+    }
+    names
 }
 
 /// Mostly a number that two, three and four divide.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use bbc::backbone::{self, Backbone, Batch, Spec};
+use bbc::backbone::{self, Backbone, Batch, Freedom, Size, Spec};
 use bbc::conv::Candidate;
 use bbc::image::Preprocess;
 use bbc::ir::Graph;
@@ -17,7 +17,7 @@ use bbc::select::{self, Policy};
 use bbc::tensor::DType;
 use clap::{Args, ValueEnum};
 
-use self::summary::{Choice, Report, Written};
+use self::summary::{Choice, Facts, Report, Written};
 use self::weights::{Weights, WeightsArgs};
 use super::census::BaseArgs;
 use super::failure::{Explain, Failure};
@@ -67,6 +67,9 @@ pub(crate) struct CompileArgs {
     /// Images that are run together: a number, or `dynamic`
     #[arg(long, value_name = "N", default_value = "dynamic", value_parser = batch)]
     batch: Batch,
+    /// Leave height and width to be chosen when the model runs; strides are exact at multiples of the largest
+    #[arg(long)]
+    dynamic_size: bool,
     /// Seed of the initial weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -164,7 +167,8 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
     let machine = Here::new(global);
     let chosen = choose(args, global, &machine, &spec)?;
     spec.first_conv = Some(chosen.choice.candidate());
-    let backbone = network::generate(&spec, args.batch)?;
+    let size = if args.dynamic_size { Size::Dynamic } else { Size::Fixed };
+    let backbone = network::generate(&spec, Freedom { batch: args.batch, size })?;
     let weights = args.weights.source(trained, args.seed, &backbone.graph)?;
     let graph = weights.with_scalars(&backbone.graph)?;
     let graph = if args.no_fold { graph } else { pass::run(graph, &pass::DEPLOY)? };
@@ -176,18 +180,21 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         }
         return Ok(Outcome::Done);
     };
-    let metadata = metadata(&spec, &backbone, &graph, &chosen, &weights)?;
+    let metadata = metadata(&spec, &backbone, &graph, &chosen, &weights, args.dynamic_size)?;
     let options = onnx::Options { opset: args.opset, metadata };
     let model = onnx::lower(&graph, &options);
     let written = write(output, &model, &options, &weights, &staged)?;
     let proof = proof(args, &machine, &staged, &graph, chosen.profile.as_ref())?;
-    let report = Report::new(&chosen.choice, &spec, &backbone, &graph, written, proof, args.proof.require_provider);
+    let network = Facts { spec: &spec, backbone: &backbone, graph: &graph, dynamic_size: args.dynamic_size };
+    let report = Report::new(&chosen.choice, &network, written, proof, args.proof.require_provider);
     let outcome = report.outcome();
     if let Some(staged) = &staged_report {
         staged.write(staged.path(), |out| Ok(serde_json::to_writer_pretty(out, &report)?))?;
     }
     if outcome == Outcome::Done {
+        let stale = stale_data(output, report.data_file());
         staged.finish()?;
+        stale.iter().for_each(|path| files::remove(path));
     }
     staged_report.map(Staged::finish).transpose()?;
     if args.json {
@@ -306,7 +313,8 @@ fn proof(
     }
     let runtime = machine.runtime().hint(|| prove::WITHOUT_RUNNING.into())?;
     let target = prove::TargetProvider::of(args, machine, device)?;
-    prove::run_on_target(&runtime, staged, &target, &args.proof, graph).map(Some)
+    let sizes = if args.dynamic_size { prove::sizes(graph) } else { Vec::new() };
+    prove::run_on_target(&runtime, staged, &target, &args.proof, graph, &sizes).map(Some)
 }
 
 #[cfg(not(feature = "run"))]
@@ -331,6 +339,7 @@ fn metadata(
     graph: &Graph,
     chosen: &Chosen,
     weights: &Weights,
+    dynamic_size: bool,
 ) -> Result<Vec<(String, String)>, Failure> {
     let input = spec.input;
     let mut entries = vec![
@@ -341,6 +350,9 @@ fn metadata(
     let origin = weights.origin();
     entries.extend(origin.sha256.map(|hash| (keys::WEIGHTS_SHA256, hash)));
     entries.extend(origin.seed.map(|seed| (keys::SEED, seed.to_string())));
+    if dynamic_size {
+        entries.push((keys::SIZE_MULTIPLE, summary::size_multiple(backbone).to_string()));
+    }
     // Pictures have three channels; what has others is no picture.
     if input.channels == 3 {
         entries.push((keys::PREPROCESS, Preprocess::imagenet([input.height, input.width])?.to_json()));
@@ -370,7 +382,7 @@ fn write(
             return Err(Failure::new("the model is larger than 2 GiB, so that its weights need a file beside it"))
                 .doing(|| format!("cannot write `{}`", output.display()));
         }
-        let name = data_name(output, &options.metadata);
+        let name = data_name(output, &options.metadata, model.size());
         let model = model.clone().with_external_data(&name);
         staged.write(&staged.companion(&name), |out| model.write_external_data(weights, out).map_err(explain))?;
         staged.write(staged.path(), |out| model.write(weights, out).map_err(explain))?;
@@ -399,8 +411,37 @@ fn write(
 
 /// Name of the file for the weights. It is another one for another network: a model that is replaced never finds the
 /// weights of the new one.
-fn data_name(output: &Path, metadata: &[(String, String)]) -> String {
+fn data_name(output: &Path, metadata: &[(String, String)], size: u64) -> String {
     let text: Vec<&str> = metadata.iter().map(|(_, value)| value.as_str()).collect();
-    let hash = profile::sha256(&text.join("\n"));
+    let hash = profile::sha256(&format!("{size}\n{}", text.join("\n")));
     format!("{}.{}.data", output.file_name().unwrap_or_default().to_string_lossy(), &hash[..8])
+}
+
+/// Largest model that is looked into for the files of its weights; one whose weights lie elsewhere is small.
+const MAX_REPLACED: u64 = 64 << 20;
+
+/// The files of weights, as [`data_name`] names them, that the model to be replaced has and the new one has not.
+fn stale_data(output: &Path, new: Option<&str>) -> Vec<PathBuf> {
+    let place = files::behind_links(output);
+    let is_small_file = |metadata: fs::Metadata| metadata.is_file() && metadata.len() <= MAX_REPLACED;
+    if !fs::metadata(&place).is_ok_and(is_small_file) {
+        return Vec::new();
+    }
+    // What cannot be read as a model has no files of weights.
+    let Ok(bytes) = files::read(&place, MAX_REPLACED) else { return Vec::new() };
+    let Ok(model) = onnx::read(bytes.into()) else { return Vec::new() };
+    if model.producer_name() != env!("CARGO_PKG_NAME") {
+        return Vec::new();
+    }
+    let start = format!("{}.", output.file_name().unwrap_or_default().to_string_lossy());
+    let is_ours = |name: &str| {
+        let hash = name.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".data"));
+        hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let tensors = model.graph.iter().flat_map(|graph| &graph.initializer);
+    let entries = tensors.flat_map(|tensor| &tensor.external_data).filter(|entry| entry.key() == "location");
+    let mut names: Vec<&str> = entries.map(|entry| entry.value()).filter(|name| is_ours(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().filter(|name| Some(*name) != new).map(|name| place.with_file_name(name)).collect()
 }

@@ -26,6 +26,9 @@ const TIME: Duration = Duration::from_secs(2);
 /// Most elements of one input or output: 4 GiB of single precision.
 const MAX_ELEMENTS: u64 = 1 << 30;
 
+/// Heights and widths that a model for images of any size is shown to run at, besides its nominal ones.
+const OTHER_SIZES: [[u32; 2]; 2] = [[224, 224], [320, 416]];
+
 /// Why a model that was run was not run where it is meant to.
 struct Refused {
     provider: Option<Provider>,
@@ -41,12 +44,14 @@ pub(super) fn run_on_target(
     target: &TargetProvider,
     args: &ProofArgs,
     graph: &Graph,
+    sizes: &[[u32; 2]],
 ) -> Result<Run, Failure> {
     let trial = |provider| Trial {
         provider,
         threads: args.threads,
         time: TIME,
         max_elements: MAX_ELEMENTS,
+        sizes: sizes.to_vec(),
         scratch: Some(staged.folder().to_owned()),
     };
     let prove_on = |provider: Provider| {
@@ -68,6 +73,14 @@ pub(super) fn run_on_target(
     };
     let proof = prove_on(Provider::Cpu).map_err(failed)?;
     Ok(described(proof, Some(refused), args, graph))
+}
+
+/// The sizes that a model for images of any size is run at: its nominal one, then those of [`OTHER_SIZES`].
+pub(super) fn sizes(graph: &Graph) -> Vec<[u32; 2]> {
+    let input = graph.inputs().next().map(|(_, value)| value.ty().shape(1)).unwrap_or_default();
+    let nominal = input.get(2).zip(input.get(3)).map(|(&height, &width)| [height, width]);
+    let others = OTHER_SIZES.into_iter().filter(|size| Some(*size) != nominal);
+    nominal.into_iter().chain(others).collect()
 }
 
 /// The provider that a target's models run on.
@@ -139,6 +152,7 @@ fn described(proof: Proof, refused: Option<Refused>, args: &ProofArgs, graph: &G
         provider: proof.provider.to_string(),
         threads: args.threads.map(std::num::NonZero::get),
         batches: proof.batches,
+        sizes: proof.sizes.iter().map(|[height, width]| format!("{height}x{width}")).collect(),
         nodes: proof.nodes,
         elsewhere: proof
             .elsewhere

@@ -70,6 +70,11 @@ struct FirstConv {
 struct Network {
     name: String,
     input: String,
+    /// What height and width are multiples of for strides to be exact; absent if they are fixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_multiple: Option<u32>,
+    /// Height and width that costs and latency are told for.
+    size: String,
     /// At the fixed batch, or at a batch of one.
     flop: u64,
     parameters: u64,
@@ -140,6 +145,9 @@ pub(super) struct Run {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) threads: Option<usize>,
     pub(super) batches: Vec<u32>,
+    /// Heights and widths, where they are free.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) sizes: Vec<String>,
     pub(super) nodes: usize,
     /// Nodes that ran on another provider.
     pub(super) elsewhere: Vec<Elsewhere>,
@@ -178,13 +186,28 @@ pub(super) struct Missed {
     pub(super) remedy: Option<String>,
 }
 
+/// The network that was written.
+pub(super) struct Facts<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) backbone: &'a Backbone,
+    /// The network as it was written.
+    pub(super) graph: &'a Graph,
+    /// Whether height and width are free.
+    pub(super) dynamic_size: bool,
+}
+
+/// What height and width have to be multiples of for the strides of all feature maps to be exact.
+pub(super) fn size_multiple(backbone: &Backbone) -> u32 {
+    backbone.features.iter().map(|feature| feature.stride).max().unwrap_or(1)
+}
+
 /// Name, stride and channels of the model's outputs.
 pub(super) fn outputs(backbone: &Backbone, graph: &Graph) -> Vec<Output> {
     let output = |output: &bbc::ir::Output| {
         let feature = backbone.features.iter().find(|feature| feature.name == output.name);
         let channels = match graph.value(output.value).ty().dims.get(1) {
             Some(Dim::Fixed(channels)) => *channels,
-            Some(Dim::Batch) | None => 0,
+            Some(Dim::Batch | Dim::Side(_)) | None => 0,
         };
         Output { name: output.name.clone(), stride: feature.map(|feature| feature.stride), channels }
     };
@@ -195,25 +218,35 @@ impl Report {
     /// What was found out about a network and its file.
     pub(super) fn new(
         choice: &Choice,
-        spec: &Spec,
-        backbone: &Backbone,
-        graph: &Graph,
+        network: &Facts<'_>,
         file: Written,
         run: Option<Run>,
         require_provider: bool,
     ) -> Self {
         let proven = run.as_ref().is_some_and(|run| run.missed.is_none() && run.elsewhere.is_empty());
         let file = Written { kept: proven || !require_provider, ..file };
-        let input = graph.inputs().next().map_or_else(String::new, |(_, value)| value.ty().to_string());
+        let Facts { spec, backbone, graph, .. } = network;
         Self {
             schema: 1,
             first_conv: FirstConv::of(choice),
-            network: Network { name: spec.name.clone(), input, flop: graph.flops(1).0, parameters: graph.parameters() },
+            network: Network {
+                name: spec.name.clone(),
+                input: graph.inputs().next().map_or_else(String::new, |(_, value)| value.ty().to_string()),
+                size_multiple: network.dynamic_size.then(|| size_multiple(backbone)),
+                size: format!("{}x{}", spec.input.height, spec.input.width),
+                flop: graph.flops(1).0,
+                parameters: graph.parameters(),
+            },
             parts: parts(backbone, graph),
             outputs: outputs(backbone, graph),
             file,
             run,
         }
+    }
+
+    /// Name of the file beside the model that has its weights, if there is one.
+    pub(super) fn data_file(&self) -> Option<&str> {
+        self.file.data_file.as_deref()
     }
 
     /// No if the model had to run on the target and did not, done otherwise.
@@ -329,12 +362,16 @@ fn whole_part(graph: &Graph, path: &str) -> Part {
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Network { name, input, flop, parameters } = &self.network;
+        let Network { name, input, size_multiple, size, flop, parameters } = &self.network;
         writeln!(f, "first conv  {}: {}", self.first_conv.name, self.first_conv.how)?;
         for warning in &self.first_conv.warnings {
             writeln!(f, "            note: {warning}")?;
         }
-        writeln!(f, "network     {name} on {input}: {}, {} parameters", Flops(*flop), output::count(*parameters))?;
+        let at = if size_multiple.is_some() { format!(" at {size}") } else { String::new() };
+        writeln!(f, "network     {name} on {input}: {}{at}, {} parameters", Flops(*flop), output::count(*parameters))?;
+        if let Some(multiple) = size_multiple {
+            writeln!(f, "            any height and width; strides are exact at multiples of {multiple}")?;
+        }
         writeln!(f, "\n{}", output::table(&self.rows(), &[0, 1, 2, 7]))?;
         match &self.run {
             Some(run) => write!(f, "{run}")?,
@@ -396,9 +433,10 @@ impl Display for Run {
         writeln!(f, "density     {} over the whole network", FlopsPerSecond(*density_flop_per_s))?;
         let batches: Vec<String> = self.batches.iter().map(ToString::to_string).collect();
         let ran = self.nodes - self.elsewhere.len();
+        let sizes = if self.sizes.is_empty() { String::new() } else { format!(", at {}", self.sizes.join(" and ")) };
         writeln!(
             f,
-            "proof       ran at batch {}, {ran} of {} nodes on `{}`; outputs finite, as declared, repeatable",
+            "proof       ran at batch {}{sizes}, {ran} of {} nodes on `{}`; outputs finite, as declared, repeatable",
             batches.join(" and "),
             self.nodes,
             self.provider,

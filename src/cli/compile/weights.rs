@@ -1,6 +1,7 @@
 //! Where the values of the model's weights are from: a seed, or a file of trained ones.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bbc::ir::weight::LeafInit;
@@ -12,13 +13,16 @@ use serde::Serialize;
 use crate::cli::failure::{Explain, Failure};
 use crate::cli::output;
 
+/// Most names that a warning lists; reports have all of them.
+const MOST_NAMES: usize = 12;
+
 /// The options that say which weights are used.
 #[derive(Debug, Clone, Args)]
 pub(super) struct WeightsArgs {
     /// Trained weights: a safetensors file with the parameters' names (for presets, timm's)
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Accept a file with another head or none, or one whose head is not needed
+    /// Accept a file with another head or none, or one whose head or last stages are not needed
     #[arg(long, requires = "weights")]
     partial: bool,
     /// Accept weights that are infinite or no number
@@ -89,9 +93,14 @@ impl WeightsArgs {
         let Some(Opened { path, checkpoint }) = opened else { return Ok(Weights::Initial(Seeded(seed))) };
         let sha256 = checkpoint.sha256().doing(|| cannot_use(path))?;
         let fitted = checkpoint.fit(graph, self.partial, Seeded(seed)).map_err(|misfit| {
-            let head = misfit.is_about_the_head();
+            let hint = misfit.is_only_the_end.then_some(
+                "`--partial` accepts a file with another head or none, or with stages that the outputs do not need",
+            );
             let failure = Failure::from(misfit);
-            if head { failure.with_hint("`--partial` accepts a file with another head or none") } else { failure }
+            match hint {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            }
         });
         let source = fitted.doing(|| cannot_use(path))?;
         let source = if self.allow_nonfinite { source.allowing_nonfinite() } else { source };
@@ -136,8 +145,9 @@ impl Origin {
     /// Says which weights are not trained, and which trained ones are not used.
     fn warn(&self) {
         let list = |names: &[String]| {
-            let names: Vec<String> = names.iter().map(|name| format!("`{}`", output::printable(name))).collect();
-            names.join(", ")
+            let shown = names.iter().take(MOST_NAMES).map(|name| format!("`{}`", output::printable(name)));
+            let more = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0);
+            shown.chain(more.map(|more| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
         };
         if let Some(seed) = self.seed {
             output::warning(&format!("not in the file, initialised with seed {seed}: {}", list(&self.initialised)));
@@ -204,6 +214,19 @@ impl WeightSource for Weights {
         match self {
             Self::Initial(seed) => Ok(seed.values(name, shape, init).unwrap_or_else(|never| match never {})),
             Self::Trained { source, .. } => source.values(name, shape, init),
+        }
+    }
+
+    fn part(
+        &self,
+        name: &str,
+        shape: &[u32],
+        init: LeafInit<'_>,
+        positions: Range<u64>,
+    ) -> Result<Vec<f32>, ValueError> {
+        match self {
+            Self::Initial(seed) => Ok(seed.part(name, shape, init, positions).unwrap_or_else(|never| match never {})),
+            Self::Trained { source, .. } => source.part(name, shape, init, positions),
         }
     }
 }
