@@ -151,9 +151,9 @@ pub enum GenerateError {
 /// Epsilon of every batch normalisation, as in the published networks.
 const EPSILON: f32 = 1e-5;
 
-/// Most values of one weight, 2 GiB in single precision, and of all weights together.
+/// Most values of one weight, 2 GiB in single precision, and of all weights together, 64 GiB.
 const MAX_WEIGHT: u64 = 1 << 29;
-const MAX_PARAMETERS: u64 = 1 << 32;
+const MAX_PARAMETERS: u64 = 1 << 34;
 
 /// The network a spec describes, around its first conv: as much of it as its outputs need.
 ///

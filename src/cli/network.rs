@@ -36,7 +36,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     outputs: Option<Vec<String>>,
     /// Multiply the channels of the stem and of every stage, rounded to multiples of 8
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     width: Option<f64>,
 }
 

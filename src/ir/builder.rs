@@ -483,6 +483,7 @@ impl GraphBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Axis, Side};
 
     fn image_of(channels: u32, size: u32) -> TensorType {
         TensorType::f32([1, channels, size, size].map(Dim::Fixed))
@@ -520,6 +521,39 @@ mod tests {
         ] {
             assert_eq!(error.unwrap_err().source.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn what_would_depend_on_a_free_size_is_refused() {
+        let mut g = GraphBuilder::new("x");
+        let [height, width] = [Axis::Height, Axis::Width].map(|axis| Dim::Side(Side::of_input(axis, 8)));
+        let x = g.input("image", TensorType::f32([Dim::Batch, Dim::Fixed(3), height, width])).unwrap();
+        let even = Conv::square(2).with_padding([0; 4]).with_stride(2);
+        for (error, expected) in [
+            (
+                g.flatten("row", x),
+                "cannot build `row` (flatten) on f32[N,3,H,W]: \
+                 the size of the image is free, and the number of features would depend on it",
+            ),
+            (
+                g.conv("a", x, even, 4),
+                "cannot build `a` (conv) on f32[N,3,H,W]: \
+                 the size of the image is free, and that of the result is no plain part of it",
+            ),
+            (
+                g.max_pool("b", x, Window::square(2, 2, 0)),
+                "cannot build `b` (max_pool) on f32[N,3,H,W]: \
+                 the size of the image is free, and that of the result is no plain part of it",
+            ),
+        ] {
+            assert_eq!(shown(&error.unwrap_err()), expected);
+        }
+        let y = g.conv("down", x, Conv::square(3).with_stride(2), 4).unwrap();
+        assert_eq!(g.ty(y).to_string(), "f32[N,4,H/2,W/2]");
+        let y = g.pad("pad", y, [0, 0, 1, 2]).unwrap();
+        assert_eq!(g.ty(y).to_string(), "f32[N,4,H/2+1,W/2+2]");
+        let means = g.global_average_pool("means", y).unwrap();
+        assert_eq!(g.flatten("features", means).map(|row| g.ty(row).to_string()), Ok("f32[N,4]".to_owned()));
     }
 
     #[test]

@@ -170,9 +170,9 @@ pub enum ShapeError {
     #[error("there is another value of that name")]
     NameTaken,
     /// What comes out depends on the size of the image in a way that cannot be said before that is known.
-    #[error("the size of the image is free, and {what} would depend on it")]
+    #[error("the size of the image is free, and {what}")]
     FreeSize {
-        /// What depends on it.
+        /// What follows from that.
         what: &'static str,
     },
 }
@@ -204,7 +204,7 @@ fn slide(conv: &Conv, input: [Dim; 2], output: [u32; 2]) -> Result<[Dim; 2], Sha
         let reach = i64::from(conv.dilation[i]) * (i64::from(conv.window[i]) - 1);
         let slack = i64::from(padding[0]) + i64::from(padding[1]) - reach;
         let out = side.positions(slack, conv.stride[i]);
-        out.map(Dim::Side).ok_or(ShapeError::FreeSize { what: "that of the result, not by a plain division," })
+        out.map(Dim::Side).ok_or(ShapeError::FreeSize { what: "that of the result is no plain part of it" })
     };
     Ok([side(0, [top, bottom])?, side(1, [left, right])?])
 }
@@ -400,7 +400,7 @@ impl Op {
             Self::Flatten => {
                 let ty = one(args)?;
                 let (batch, channels, [Dim::Fixed(height), Dim::Fixed(width)]) = image(ty)? else {
-                    return Err(ShapeError::FreeSize { what: "the number of features" });
+                    return Err(ShapeError::FreeSize { what: "the number of features would depend on it" });
                 };
                 Ok(like(ty, vec![batch, Dim::Fixed(product(&[channels, height, width])?)]))
             }
