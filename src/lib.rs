@@ -61,6 +61,7 @@ pub mod census;
 pub mod conv;
 pub mod image;
 pub mod ir;
+mod nearest;
 #[cfg(feature = "run")]
 pub mod npz;
 pub mod onnx;
