@@ -5,7 +5,7 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use bbc::profile::Profile;
-use bbc::select::{Policy, Selection, select};
+use bbc::select::{Policy, Rules, Selection, select};
 
 mod support;
 
@@ -20,41 +20,95 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn selection(name: &str) -> Selection {
+fn profile(name: &str) -> Profile {
     let text = fs::read_to_string(fixture(&format!("profiles/{name}.yaml"))).expect("a profile");
-    select(&Profile::read(&text).expect("a profile"), Policy::Densest).expect("a choice")
+    Profile::read(&text).expect("a profile")
 }
 
-/// What the published latencies say of this GPU: the greatest density is 3x3's in single precision, 5x5's in half precision.
+fn selection(name: &str, policy: Policy) -> Selection {
+    select(&profile(name), policy, Rules::default()).expect("a choice")
+}
+
+/// What the published latencies say of the V100: the greatest density is 3x3's in single precision, 5x5's in half
+/// precision, and there the latency speaks for 3x3 all the same.
 #[test]
 fn recorded_profiles_give_their_winner() {
-    for (name, winner, software) in [
-        ("patent", "conv3x3", false),
-        ("v100-tensorrt-f32", "conv3x3", false),
-        ("v100-tensorrt-f16", "conv5x5", false),
-        ("llvmpipe", "conv1x1", true),
-        ("epyc-cpu", "conv1x1", false),
+    for (name, densest, latency_aware, software) in [
+        ("patent", "conv3x3", "conv3x3", false),
+        ("v100-tensorrt-f32", "conv3x3", "conv3x3", false),
+        ("v100-tensorrt-f16", "conv5x5", "conv3x3", false),
+        ("llvmpipe", "conv5x5", "conv5x5", true),
+        ("epyc-cpu", "conv3x3", "conv3x3", false),
+        ("epyc-cpu-2-threads", "conv3x3", "conv3x3", false),
     ] {
-        let selection = selection(name);
-        assert_eq!(selection.winner.to_string(), winner, "{name}");
-        assert_eq!(selection.software, software, "{name}");
-        assert_eq!(selection.ranking.ranks.len(), 5, "{name}");
-        assert!(selection.ranking.left_out.is_empty(), "{name}");
+        for (policy, winner) in [(Policy::Densest, densest), (Policy::LatencyAware, latency_aware)] {
+            let selection = selection(name, policy);
+            assert_eq!(selection.verdict.winner.to_string(), winner, "{name}, {policy}");
+            assert_eq!(selection.software, software, "{name}");
+            assert_eq!(selection.verdict.ranking.ranks.len(), 5, "{name}");
+            assert!(selection.verdict.ranking.left_out.is_empty(), "{name}");
+        }
     }
 }
 
-/// The three full convolutions are as dense as each other on this processor, as far as its noise lets one see.
+/// The three full convolutions are as dense as each other on this processor, as far as its noise lets one see. The 1x1
+/// sees one position only, and of the other two the 3x3 is the faster.
 #[test]
 fn a_tie_goes_to_the_lowest_latency() {
-    let selection = selection("epyc-cpu");
-    let tied: Vec<String> = selection.tied_with.iter().map(ToString::to_string).collect();
-    assert_eq!((selection.clear, tied), (false, vec!["conv3x3".to_owned(), "conv5x5".to_owned()]));
+    let verdict = selection("epyc-cpu", Policy::Densest).verdict;
+    let tied: Vec<String> = verdict.tied_with.iter().map(ToString::to_string).collect();
+    assert_eq!((verdict.is_clear(), tied), (false, vec!["conv5x5".to_owned(), "conv1x1".to_owned()]));
     let latency_of = |name: &str| {
-        let ranked = selection.ranking.ranks.iter().find(|ranked| ranked.candidate.to_string() == name);
+        let ranked = verdict.ranking.ranks.iter().find(|ranked| ranked.candidate.to_string() == name);
         ranked.map(|ranked| ranked.latency).expect("ranked")
     };
     assert!(latency_of("conv1x1") < latency_of("conv3x3") && latency_of("conv3x3") < latency_of("conv5x5"));
-    assert!(latency_of("dw3x3") < latency_of("conv1x1"), "the lowest latency of all is not among the tied");
+    assert!(latency_of("dw3x3") < latency_of("conv3x3"), "the lowest latency of all is not among the tied");
+}
+
+#[test]
+fn a_base_model_decides_where_one_is_named() {
+    let output = bbc(&["select", "epyc-cpu-2-threads.yaml", "--base-model", "resnet50"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    insta::assert_snapshot!(text(&output.stdout), @r"
+    conv3x3 (policy census, measured by: cpu provider)
+      tied with conv5x5: the difference is inside the noise (1.011 times (95 % interval 0.989 to 1.026) as dense as conv5x5); the lower latency decides
+
+    policy         first conv  times the next (95 % interval)  tied with
+    densest        conv3x3     1.005 (0.985 to 1.021)          conv5x5
+    census         conv3x3     1.011 (0.989 to 1.026)          conv5x5                     decides
+    latency-aware  conv3x3     1.005 (0.985 to 1.021)          -
+    per-stage      conv3x3     -                               some at 4 of 4 resolutions
+
+    rank by  densest  census  latency-aware  at 56x56  at 28x28  at 14x14  at 7x7
+    conv3x3        1       1              1         1         1         1       1
+    conv5x5        2       2              2         2         2         2       2
+    conv1x1        3       3              3         3         3         3       3
+    dw5x5          4       4              4         4         4         4       4
+    dw3x3          5       5              5         5         5         5       5
+
+    densest    by itself, of 4 shapes: conv5x5 at 2, conv3x3 at 2
+
+    AMD EPYC (cpu)
+    workload stages, f32, batch 1, 2 threads, 30 rounds
+    operations: a GFLOP, shared out among the stages as the base models do
+
+    measured by: cpu provider
+    rank  candidate  operations  latency  spread       density                 95 % interval
+       1  conv3x3       1 GFLOP  5.59 ms  ±1.4 %   179 GFLOP/s    176 GFLOP/s to 179 GFLOP/s
+       2  conv5x5       1 GFLOP  5.67 ms  ±1.2 %   176 GFLOP/s    174 GFLOP/s to 177 GFLOP/s
+       3  conv1x1       1 GFLOP  7.24 ms  ±0.4 %   138 GFLOP/s    138 GFLOP/s to 138 GFLOP/s
+       4  dw5x5         1 GFLOP  13.8 ms  ±0.4 %  72.3 GFLOP/s  72.1 GFLOP/s to 72.5 GFLOP/s
+       5  dw3x3         1 GFLOP  16.7 ms  ±0.9 %  59.8 GFLOP/s  59.6 GFLOP/s to 60.3 GFLOP/s
+    ");
+    let output = bbc(&["select", "epyc-cpu-2-threads.yaml", "--base-model", "vovnet39"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+    insta::assert_snapshot!(text(&output.stderr), @r"
+    error: no convolution can be chosen from `epyc-cpu-2-threads.yaml`
+      Caused by: the profile has no measurement of 64 channels at 112x112, 128 channels at 56x56, 160 channels at 28x28, 192 channels at 14x14, 224 channels at 7x7
+
+    hint: measure these with `bbc profile --base-model`, or take another `--policy`
+    ");
 }
 
 #[test]
@@ -65,6 +119,20 @@ fn the_published_table_for_people() {
     insta::assert_snapshot!(text(&output.stdout), @r"
     conv3x3 (policy densest, measured by: CN114897147B)
       1.094 times as dense as conv5x5; so few rounds say nothing of the noise
+
+    policy         first conv  times the next (95 % interval)  tied with
+    densest        conv3x3     1.094                           -          decides
+    census         -           -                               -
+    latency-aware  conv3x3     1.094                           -
+    per-stage      conv3x3     -                               -
+    census says nothing: the profile has no stages of base models
+
+    rank by  densest  latency-aware  at 64x64
+    conv3x3        1              1         1
+    conv5x5        2              2         2
+    conv1x1        3              3         3
+    dw5x5          4              4         4
+    dw3x3          5              5         5
 
     the GPU of CN114897147B (not named there) (unstated, unstated)
     workload patent, f32, batch 1, 1 round
@@ -85,8 +153,25 @@ fn a_software_adapter_is_marked_wherever_its_figures_stand() {
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!(text(&output.stderr), @r"warning: `llvmpipe (LLVM 15.0.6, 256 bits)` is a software adapter: its speed says nothing about any GPU, and so does this choice");
     insta::assert_snapshot!(text(&output.stdout), @r"
-    conv1x1 (policy densest, measured by: shaders)
-      tied with conv5x5: the difference is inside the noise (0.992 times (95 % interval 0.932 to 1.068) as dense as conv5x5); the lower latency decides
+    conv5x5 (policy densest, measured by: shaders)
+      tied with conv1x1: the difference is inside the noise (1.009 times (95 % interval 0.936 to 1.077) as dense as conv1x1); the lower latency decides, 1x1 aside, which sees one position only
+
+    policy         first conv                     times the next (95 % interval)  tied with
+    densest        conv5x5                        1.009 (0.936 to 1.077)          conv1x1                     decides
+    census         -                              -                               -
+    latency-aware  conv5x5                        1.009 (0.936 to 1.077)          -
+    per-stage      conv3x3 and dw3x3 and conv5x5  -                               some at 4 of 4 resolutions
+    census says nothing: the profile has no stages of base models
+    per-stage: conv3x3 at 56x56, dw3x3 at 28x28, conv5x5 at 14x14, dw3x3 at 7x7
+
+    rank by  densest  latency-aware  at 56x56  at 28x28  at 14x14  at 7x7
+    conv5x5        1              1         2         2         1       2
+    conv1x1        2              2         3         3         2       3
+    dw3x3          3              3         4         1         3       1
+    conv3x3        4              4         1         4         4       4
+    dw5x5          5              5         5         5         5       5
+
+    densest    by itself, of 4 shapes: conv1x1 at 3, conv5x5 at 1
 
     llvmpipe (LLVM 15.0.6, 256 bits) (vulkan, llvmpipe Mesa 22.3.6 (LLVM 15.0.6))
     SOFTWARE ADAPTER: its results are right, its speed means nothing
@@ -174,6 +259,11 @@ fn impossible_wishes_are_refused() {
         &["profile", "--batch", "0"],
         &["profile", "--target", "cpu", "--output", "no such folder/profile.yaml"],
         &["select", "--policy", "best", "patent.yaml"],
+        &["select", "--policy", "cenus", "patent.yaml"],
+        &["select", "--policy", "census", "patent.yaml"],
+        &["select", "--margin", "0.9", "patent.yaml"],
+        &["select", "--margin", "NaN", "patent.yaml"],
+        &["select", "--tie=-1", "patent.yaml"],
     ] {
         let output = bbc(words);
         assert_eq!(output.status.code(), Some(2), "{words:?}");
@@ -187,11 +277,16 @@ fn impossible_wishes_are_refused() {
     insta::assert_snapshot!(without_environment.join("\n"), @r"
     error: shaders do not run on the processor as such
     error: no adapter is called `no such adapter`
-    error: invalid value 'paper' for '--workload <WORKLOAD>': unknown workload `paper`; known are `stages` and `patent`
+    error: invalid value 'paper' for '--workload <WORKLOAD>': unknown workload `paper`; known are `bases`, `stages`, `patent`
     error: invalid value '0' for '--time <SECONDS>': not from 0.1 to 3600
     error: invalid value 'i8' for '--dtype <DTYPE>': not one of f32, f16 and bf16
     error: invalid value '0' for '--batch <N>': 0 is not in 1..=4294967295
     error: cannot write `no such folder/profile.yaml`
-    error: invalid value 'best' for '--policy <POLICY>': unknown policy `best`; known is `densest`
+    error: invalid value 'best' for '--policy <POLICY>': unknown policy `best`; known are `densest`, `census`, `latency-aware`, `per-stage`
+    error: invalid value 'cenus' for '--policy <POLICY>': unknown policy `cenus`; did you mean `census`?
+    error: no convolution can be chosen from `patent.yaml`
+    error: invalid value '0.9' for '--margin <FACTOR>': not a number from 1 to 1000
+    error: invalid value 'NaN' for '--margin <FACTOR>': not a number from 1 to 1000
+    error: invalid value '-1' for '--tie <FACTOR>': not a number from 1 to 1000
     ");
 }
