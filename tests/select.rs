@@ -1,11 +1,12 @@
 //! `bbc select` as a user runs it, on recorded profiles.
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
 use bbc::profile::Profile;
-use bbc::select::{Policy, Rules, Selection, select};
+use bbc::select::{Policy, Rules, Selection, densest_at, select};
 
 mod support;
 
@@ -66,6 +67,122 @@ fn a_tie_goes_to_the_lowest_latency() {
     assert!(latency_of("dw3x3") < latency_of("conv3x3"), "the lowest latency of all is not among the tied");
 }
 
+fn import(words: &str, folder: &Path) -> Output {
+    let to = folder.join("profile.yaml");
+    let mut all = vec!["profile", "import-csv", "--device", "Tesla V100", "--device-kind", "discrete-gpu"];
+    all.extend(["--source", "TensorRT", "-o", to.to_str().expect("a path")]);
+    all.extend(words.split(' '));
+    bbc(&all)
+}
+
+fn imported(words: &str) -> Profile {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = import(words, folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    Profile::read(&fs::read_to_string(folder.path().join("profile.yaml")).expect("a file")).expect("a profile")
+}
+
+/// The figures are those of a few lines of Python that read the same table: shapes, those of them at which each is the
+/// densest, how many times as dense as 5x5 3x3 is over all of them.
+#[test]
+fn a_published_table_gives_what_is_known_of_the_gpu() {
+    for (dtype, batch, shapes, three, five, ratio, densest) in [
+        ("f32", 32, 35, 34, 1, 1.449_23, "conv3x3"),
+        ("f32", 1, 40, 15, 25, 1.404_95, "conv3x3"),
+        ("f16", 32, 34, 4, 30, 0.935_90, "conv5x5"),
+        ("i8", 32, 34, 1, 33, 0.970_61, "conv3x3"),
+    ] {
+        let name = format!("{dtype}, batch {batch}");
+        let profile = imported(&format!("v100-tensorrt.csv --dtype {dtype} --batch {batch}"));
+        let mut leads: Vec<(String, usize, usize)> =
+            densest_at(&profile).into_iter().map(|(candidate, n, of)| (candidate.to_string(), n, of)).collect();
+        leads.sort();
+        assert_eq!(leads, [("conv3x3".to_owned(), three, shapes), ("conv5x5".to_owned(), five, shapes)], "{name}");
+        let by = |policy| select(&profile, policy, Rules::default()).expect("a choice").verdict;
+        let density = |window: &str| {
+            let verdict = by(Policy::Densest);
+            verdict.ranking.ranks.iter().find(|r| r.candidate.to_string() == window).expect("ranked").density.0
+        };
+        assert!((density("conv3x3") / density("conv5x5") / ratio - 1.0).abs() < 1e-5, "{name}");
+        // In INT8 3x3 and 5x5 are 3 % apart, which is a tie.
+        assert_eq!(by(Policy::Densest).winner.to_string(), densest, "{name}");
+        assert_eq!(by(Policy::LatencyAware).winner.to_string(), "conv3x3", "{name}");
+    }
+}
+
+/// The profile that was made by hand of the same figures.
+#[test]
+fn an_import_gives_the_profile_made_by_hand() {
+    for (dtype, shapes) in [("f16", "64@56,128@26,256@14,512@8"), ("f32", "64@50,128@28,256@16,512@8")] {
+        let words = format!("v100-tensorrt.csv --dtype {dtype} --batch 32 --shapes {shapes}");
+        let mut made = imported(&words).measurements;
+        let mut by_hand = profile(&format!("v100-tensorrt-{dtype}")).measurements;
+        for measurements in [&mut made, &mut by_hand] {
+            measurements.sort_by_key(|measurement| (measurement.candidate, measurement.problem.in_channels()));
+        }
+        assert_eq!(made, by_hand, "{dtype}");
+    }
+}
+
+#[test]
+fn tables_that_cannot_be_used_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = fs::read_to_string(fixture("profiles/v100-tensorrt.csv")).expect("a table");
+    fs::write(folder.path().join("nan.csv"), table.replacen("0.0125952", "NaN", 1)).expect("a file");
+    fs::write(folder.path().join("name.csv"), table.replacen("latency_ms", "ms", 1)).expect("a file");
+    // A hole takes no room on the disk.
+    let huge = fs::File::create(folder.path().join("huge.csv")).expect("a file");
+    huge.set_len(1 << 30).expect("a length");
+    let mut said = String::new();
+    for words in [
+        "v100-tensorrt.csv",
+        "v100-tensorrt.csv --dtype f32",
+        "v100-tensorrt.csv --dtype f32 --batch 7",
+        "v100-tensorrt.csv --dtype f32 --batch 1 --column chanels=C",
+        "v100-tensorrt.csv --dtype f32 --batch 1 --column channels=C",
+        "v100-tensorrt.csv --dtype f32 --batch 1 --channels 9..8",
+        "NAN --dtype f32 --batch 1",
+        "NAME --dtype f32 --batch 1",
+        "HUGE --dtype f32 --batch 1",
+        "README.md --dtype f32",
+    ] {
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let words = words.replace("NAN", &path("nan.csv")).replace("NAME", &path("name.csv"));
+        let output = import(&words.replace("HUGE", &path("huge.csv")), folder.path());
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert_eq!(text(&output.stdout), "", "{words}");
+        assert!(!folder.path().join("profile.yaml").exists(), "{words}");
+        said += &text(&output.stderr).replace(&folder.path().display().to_string(), "FOLDER");
+    }
+    let said: Vec<&str> = said.lines().filter(|line| !line.is_empty() && !line.contains("try '--help'")).collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    error: `v100-tensorrt.csv` is not a table of latencies that can be used
+      Caused by: it has rows of precision fp16, fp32, int8, and a profile has one
+    hint: name one with `--dtype`
+    error: `v100-tensorrt.csv` is not a table of latencies that can be used
+      Caused by: it has rows of batch 1, 32, and a profile has one
+    hint: name one with `--batch`
+    error: `v100-tensorrt.csv` is not a table of latencies that can be used
+      Caused by: none of its 715 rows is wanted
+    hint: `--dtype`, `--batch`, `--channels`, `--sizes` and `--shapes` say which lines are wanted
+    error: invalid value 'chanels=C' for '--column <FIELD=NAME>': unknown field `chanels`; did you mean `channels`?
+    error: `v100-tensorrt.csv` is not a table of latencies that can be used
+      Caused by: it has no column `C`; its columns are `precision`, `batch`, `channels`, `height`, `kind`, `window`, `latency_ms`
+    hint: `--column FIELD=NAME` says where a column has another name
+    error: invalid value '9..8' for '--channels <FROM..TO>': not FROM..TO, such as `64..512`
+    error: `FOLDER/nan.csv` is not a table of latencies that can be used
+      Caused by: line 2: `latency_ms` is `NaN`, not a time from a nanosecond to an hour
+    error: `FOLDER/name.csv` is not a table of latencies that can be used
+      Caused by: it has no column `latency_ms`; its columns are `precision`, `batch`, `channels`, `height`, `kind`, `window`, `ms`
+    hint: `--column FIELD=NAME` says where a column has another name
+    error: cannot read `FOLDER/huge.csv`
+      Caused by: it has more than 67108864 bytes
+    error: `README.md` is not a table of latencies that can be used
+      Caused by: it has no column `channels`, no column `height`, no column `window`, no column `kind`, no column `latency_ms`; its columns are `| File | Where it comes from | How to re...`
+    hint: `--column FIELD=NAME` says where a column has another name
+    ");
+}
+
 #[test]
 fn a_base_model_decides_where_one_is_named() {
     let output = bbc(&["select", "epyc-cpu-2-threads.yaml", "--base-model", "resnet50"]);
@@ -109,6 +226,30 @@ fn a_base_model_decides_where_one_is_named() {
 
     hint: measure these with `bbc profile --base-model`, or take another `--policy`
     ");
+}
+
+#[test]
+fn every_stage_is_built_of_its_own_choice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    import("v100-tensorrt.csv --dtype f32 --batch 1", folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let words = ["compile", "--profile", &path("profile.yaml"), "--policy", "per-stage", "--no-run", "--batch", "1"];
+    let output = bbc(&[&words[..], &["--json", "-o", &path("out.onnx")]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let convs: Vec<String> = json["parts"]
+        .as_array()
+        .expect("parts")
+        .iter()
+        .filter_map(|part| Some(format!("{} {}", part["size"].as_str()?, part["conv"].as_str()?)))
+        .collect();
+    // By the table 3x3 is the densest down to 28x28, and 5x5 from 22x22 on.
+    assert_eq!(convs, ["56x56 conv3x3", "28x28 conv3x3", "14x14 conv5x5", "14x14 conv5x5", "7x7 conv5x5"]);
+    assert_eq!(json["first_conv"]["selection"]["policy"], "per-stage");
+    assert_eq!(json["first_conv"]["selection"]["stages"][0]["winner"], "conv3x3");
+    let model = fs::read(path("out.onnx")).expect("a model");
+    let spec = String::from_utf8_lossy(&model).matches("first_conv: conv").count();
+    assert_eq!(spec, 3, "the spec in the model names the first conv and those of two stages");
 }
 
 #[test]

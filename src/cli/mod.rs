@@ -15,6 +15,7 @@ mod devices;
 mod emit;
 mod failure;
 mod files;
+mod import;
 mod inspect;
 mod measure;
 mod network;

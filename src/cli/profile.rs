@@ -16,14 +16,17 @@ use super::measure::{Plan, Problems, measure};
 use super::policies::{Policies, PolicyEntry};
 use super::ranking::{self, DeviceEntry, RankingEntry};
 use super::target::{Here, Wish};
-use super::{Global, Outcome, output};
+use super::{Global, Outcome, import, output};
 
 /// Seconds that samples are taken for, if nothing else is asked for.
 pub(crate) const DEFAULT_TIME: &str = "25";
 
 /// Options of `bbc profile`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// The device: `auto`, `gpu`, `cpu`, or the name of an adapter or part of it
     #[arg(long, default_value = "auto")]
     target: Wish,
@@ -57,6 +60,12 @@ pub(crate) struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Read a table of latencies, such as a published one, and write it as a profile
+    ImportCsv(Box<import::Args>),
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -107,6 +116,9 @@ struct MeasurementEntry {
 
 /// Measures and prints.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
+    if let Some(Action::ImportCsv(args)) = &args.action {
+        return import::run(args);
+    }
     // A place that cannot be written to is refused before anything is measured.
     let staged = args.output.as_deref().map(Staged::beside).transpose()?;
     let profile = measure(&Here::new(global), &args.plan(global)?)?;

@@ -24,6 +24,7 @@ pub mod provider;
 pub mod sampling;
 #[cfg(feature = "gpu")]
 pub mod shader;
+pub mod table;
 
 /// The version of the file format that is written, and the only one that is read.
 pub const FORMAT: u32 = 1;
