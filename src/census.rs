@@ -38,6 +38,9 @@ const MAX_CANDIDATES: usize = 16;
 /// Least share of a base's operations for a stage to be measured.
 const MIN_SHARE: f64 = 0.05;
 
+/// Least share of the operations of several bases, on average, for a resolution to stand for them.
+const MIN_MEAN_SHARE: f64 = 0.1;
+
 /// Convolutions of base models. This is the file format, version included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -331,6 +334,19 @@ pub struct StageRow {
     pub bytes: Bytes,
 }
 
+/// A stage that stands for those of one or several bases, as candidates are measured at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CommonStage {
+    /// Height and width.
+    pub size: [u32; 2],
+    /// Channels that operations are done in.
+    pub width: u32,
+    /// How many convolutions it has.
+    pub count: u32,
+    /// The part of the operations that stands there, the mean over the bases.
+    pub share: f64,
+}
+
 /// A problem that stands for layers of the bases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Representative {
@@ -508,45 +524,91 @@ impl Census {
         Candidate::PUBLISHED.into_iter().chain(found).collect()
     }
 
-    /// Every candidate at the resolution and channels of every stage that has a fair part of its base's operations.
+    /// The stages that have a fair part of their base's operations, from the highest resolution. Those of several bases
+    /// that have the same size and channels are one.
     ///
-    /// Where groups do not divide the channels, the next number that they divide is taken. Equal problems of several
-    /// stages are one, which stands for the layers of all.
-    ///
-    /// # Errors
-    /// If the batch is zero or makes a tensor too large.
-    pub fn problems(
-        &self,
-        candidates: &[Candidate],
-        batch: u32,
-        dtype: DType,
-    ) -> Result<Vec<Representative>, ProblemError> {
-        let mut found: Vec<Representative> = Vec::new();
-        let mut places: HashMap<(Candidate, ConvProblem), usize> = HashMap::new();
-        for base in &self.bases {
-            for stage in base.stages().into_iter().filter(|stage| stage.share >= MIN_SHARE) {
-                let Some(size) = stage.size else { continue };
-                for &candidate in candidates {
-                    let channels = match candidate.grouping {
-                        Grouping::Grouped(groups) => {
-                            stage.width.checked_next_multiple_of(groups).unwrap_or(stage.width)
-                        }
-                        Grouping::Full | Grouping::Depthwise => stage.width,
-                    };
-                    let conv = candidate.conv(channels);
-                    let problem = ConvProblem::new(conv, batch, channels, channels, size, dtype)?;
-                    match places.get(&(candidate, problem.clone())) {
-                        Some(&place) => found[place].layers = found[place].layers.saturating_add(stage.count),
-                        None => {
-                            places.insert((candidate, problem.clone()), found.len());
-                            found.push(Representative { candidate, layers: stage.count, problem });
-                        }
-                    }
+    /// A share is the mean over the bases: a large one counts no more than a small one.
+    pub fn stages(&self) -> Vec<CommonStage> {
+        let mut found: Vec<CommonStage> = Vec::new();
+        for stage in self.bases.iter().flat_map(Base::stages).filter(|stage| stage.share >= MIN_SHARE) {
+            let Some(size) = stage.size else { continue };
+            let StageRow { width, count, share, .. } = stage;
+            let share = share / self.bases.len() as f64;
+            match found.iter_mut().find(|known| (known.size, known.width) == (size, width)) {
+                Some(known) => {
+                    known.count = known.count.saturating_add(count);
+                    known.share += share;
+                }
+                None => found.push(CommonStage { size, width, count, share }),
+            }
+        }
+        found.sort_by_key(|stage| Reverse((area(stage.size), stage.size)));
+        found
+    }
+
+    /// One stage for each resolution that has, on average, a tenth of the bases' operations or more, from the highest.
+    /// It has the middle one of the bases' channels there, the lower of two.
+    pub fn representative_stages(&self) -> Vec<CommonStage> {
+        let mut by_size: BTreeMap<[u32; 2], Vec<StageRow>> = BTreeMap::new();
+        for stage in self.bases.iter().flat_map(Base::stages) {
+            if let Some(size) = stage.size {
+                by_size.entry(size).or_default().push(stage);
+            }
+        }
+        let of_size = |(size, mut stages): ([u32; 2], Vec<StageRow>)| {
+            stages.sort_by_key(|stage| stage.width);
+            CommonStage {
+                size,
+                width: stages[(stages.len() - 1) / 2].width,
+                count: stages.iter().fold(0, |count, stage| count.saturating_add(stage.count)),
+                share: stages.iter().map(|stage| stage.share).sum::<f64>() / self.bases.len() as f64,
+            }
+        };
+        let mut found: Vec<CommonStage> = by_size.into_iter().map(of_size).collect();
+        found.retain(|stage| stage.share >= MIN_MEAN_SHARE);
+        found.sort_by_key(|stage| Reverse((area(stage.size), stage.size)));
+        found
+    }
+}
+
+/// Every candidate at the resolution and channels of every stage.
+///
+/// Where groups do not divide the channels, the next number that they divide is taken. Equal problems of several
+/// stages are one, which stands for the layers of all.
+///
+/// # Errors
+/// If the batch is zero or makes a tensor too large.
+pub fn problems(
+    stages: &[CommonStage],
+    candidates: &[Candidate],
+    batch: u32,
+    dtype: DType,
+) -> Result<Vec<Representative>, ProblemError> {
+    let mut found: Vec<Representative> = Vec::new();
+    let mut places: HashMap<(Candidate, ConvProblem), usize> = HashMap::new();
+    for stage in stages {
+        for &candidate in candidates {
+            let channels = match candidate.grouping {
+                Grouping::Grouped(groups) => stage.width.checked_next_multiple_of(groups).unwrap_or(stage.width),
+                Grouping::Full | Grouping::Depthwise => stage.width,
+            };
+            let conv = candidate.conv(channels);
+            let problem = ConvProblem::new(conv, batch, channels, channels, stage.size, dtype)?;
+            match places.get(&(candidate, problem.clone())) {
+                Some(&place) => found[place].layers = found[place].layers.saturating_add(stage.count),
+                None => {
+                    places.insert((candidate, problem.clone()), found.len());
+                    found.push(Representative { candidate, layers: stage.count, problem });
                 }
             }
         }
-        Ok(found)
     }
+    Ok(found)
+}
+
+/// The bases that are built in, as one census.
+pub fn all_built_in() -> Census {
+    Census::of(BUILT_IN.iter().filter_map(|name| built_in(name)).flat_map(|census| census.bases).collect())
 }
 
 /// What every version of the format has.
@@ -742,8 +804,8 @@ mod tests {
         let names: Vec<String> = census.candidates().iter().map(ToString::to_string).collect();
         let published = ["conv5x5", "conv3x3", "conv1x1", "dw3x3", "dw5x5"];
         assert_eq!(names, [&published[..], &["conv7x7", "group2conv3x3"]].concat());
-        let problems = census.problems(&["conv3x3".parse().unwrap(), "group3conv1x7".parse().unwrap()], 2, DType::F16);
-        let shown: Vec<String> = problems
+        let candidates = ["conv3x3".parse().unwrap(), "group3conv1x7".parse().unwrap()];
+        let shown: Vec<String> = problems(&census.stages(), &candidates, 2, DType::F16)
             .unwrap()
             .iter()
             .map(|Representative { candidate, layers, problem }| {
@@ -759,11 +821,30 @@ mod tests {
 
         // Stages of ResNet-34 and ResNet-50 do their work in the same channels.
         let both = ["resnet34", "resnet50"].map(|name| built_in(name).unwrap().bases).concat();
-        let problems = Census::of(both).problems(&[Candidate::full(3)], 1, DType::F32).unwrap();
+        let both = problems(&Census::of(both).stages(), &[Candidate::full(3)], 1, DType::F32).unwrap();
         let shown: Vec<(u32, u32, u32)> =
-            problems.iter().map(|p| (p.problem.in_channels(), p.problem.input()[0], p.layers)).collect();
+            both.iter().map(|p| (p.problem.in_channels(), p.problem.input()[0], p.layers)).collect();
         assert_eq!(shown, [(64, 56, 6 + 11), (128, 28, 9 + 13), (256, 14, 13 + 19), (512, 7, 7 + 9)]);
-        assert!(census.problems(&[Candidate::full(3)], 0, DType::F32).is_err());
+        assert!(problems(&census.stages(), &[Candidate::full(3)], 0, DType::F32).is_err());
+    }
+
+    /// By hand from `bbc census` of the four: the mean of their shares at each resolution, and the second of their four
+    /// widths in order: 64 64 72 128, 120 128 128 160, 192 256 256 480 and 224 512 512 960. At 112x112 they have 5.9 %.
+    #[test]
+    fn stages_that_stand_for_the_built_in_bases() {
+        let shown: Vec<String> = all_built_in()
+            .representative_stages()
+            .iter()
+            .map(|CommonStage { size, width, count, share }| format!("{size:?} {width} {count} {share:.3}"))
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        [56, 56] 64 30 0.235
+        [28, 28] 128 37 0.209
+        [14, 14] 256 62 0.333
+        [7, 7] 512 37 0.160
+        ");
+        let shares: f64 = all_built_in().stages().iter().map(|stage| stage.share).sum();
+        assert!((0.8..1.0).contains(&shares), "{shares}");
     }
 
     #[test]
@@ -959,7 +1040,7 @@ mod tests {
                     let census = Census::of(vec![taken.base]);
                     prop_assert_eq!(Census::read(&census.write().unwrap()), Ok(census.clone()));
                     census.bases[0].candidates();
-                    let problems = census.problems(&census.candidates(), 1, DType::F32);
+                    let problems = problems(&census.stages(), &census.candidates(), 1, DType::F32);
                     prop_assert!(problems.is_err() || problems.unwrap().len() <= 32 * 21);
                 }
             }

@@ -31,8 +31,8 @@
 //!
 //! # let text = include_str!("../schema/profile.example.yaml");
 //! let profile = profile::Profile::read(text)?;
-//! let selection = select::select(&profile, select::Policy::Densest)?;
-//! let spec = Spec { first_conv: Some(selection.winner), ..backbone::preset("hgnetv2-b0")? };
+//! let selection = select::select(&profile, select::Policy::Densest, select::Rules::default())?;
+//! let spec = Spec { first_conv: Some(selection.verdict.winner), ..backbone::preset("hgnetv2-b0")? };
 //! let backbone = backbone::generate(&spec, Batch::Dynamic)?;
 //! let graph = pass::run(backbone.graph, &pass::DEPLOY)?;
 //! let model = onnx::lower(&graph, &onnx::Options::default());
@@ -61,6 +61,7 @@ pub mod census;
 pub mod conv;
 pub mod image;
 pub mod ir;
+mod nearest;
 #[cfg(feature = "run")]
 pub mod npz;
 pub mod onnx;

@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Value;
 
+use crate::nearest::{nearest, suggestion};
+
 /// Most bytes a text may have: 4 MiB.
 pub const MAX_BYTES: usize = 4 << 20;
 
@@ -105,13 +107,7 @@ impl YamlError {
         else {
             return None;
         };
-        let text = text.to_lowercase();
-        let distance = |known: &String| strsim::damerau_levenshtein(&text, &known.to_lowercase());
-        known
-            .iter()
-            .min_by_key(|known| distance(known))
-            .filter(|known| distance(known) <= 1 + known.len() / 4)
-            .map(|s| &**s)
+        nearest(text, known.iter().map(String::as_str))
     }
 
     fn new(problem: Problem) -> Self {
@@ -130,14 +126,11 @@ impl fmt::Display for YamlError {
         {
             write!(f, " at line {line}, column {column}")?;
         }
-        let (Problem::UnknownKey { known, .. } | Problem::UnknownName { known, .. }) = &self.problem else {
+        let (Problem::UnknownKey { key: text, known } | Problem::UnknownName { name: text, known }) = &self.problem
+        else {
             return Ok(());
         };
-        match self.nearest() {
-            Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
-            None if known.is_empty() => write!(f, "; none is known there"),
-            None => write!(f, "; known are `{}`", known.join("`, `")),
-        }
+        write!(f, "; {}", suggestion(text, &known.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 }
 

@@ -17,10 +17,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("units", &[]),
     // The one generator of random numbers, for weights, orders and inputs alike.
     ("random", &[]),
+    // The one way to say what a name that is not known was meant to be. It knows names only.
+    ("nearest", &[]),
     ("tensor", &["units"]),
     ("conv", &["units", "tensor"]),
     // The one door for YAML. It knows no type of ours, so that every format may use it.
-    ("yaml", &[]),
+    ("yaml", &["nearest"]),
     ("reference", &["units", "tensor", "conv"]),
     ("ir", &["units", "random", "tensor", "conv"]),
     // Pictures become tensors and tensors become files; neither knows of models.
@@ -28,14 +30,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("npz", &["units", "tensor"]),
     ("pass", &["units", "tensor", "conv", "ir"]),
     ("onnx", &["units", "tensor", "conv", "ir"]),
-    ("weights", &["units", "tensor", "conv", "ir"]),
-    ("backbone", &["units", "tensor", "conv", "ir", "yaml"]),
+    ("weights", &["units", "nearest", "tensor", "conv", "ir"]),
+    ("backbone", &["units", "nearest", "tensor", "conv", "ir", "yaml"]),
     ("torch", &["units", "tensor", "conv", "ir", "backbone"]),
     // It makes inputs of noise for models that are run without anyone's data.
     ("runtime", &["units", "random", "tensor"]),
     ("census", &["units", "tensor", "conv", "ir", "onnx", "runtime", "yaml"]),
-    ("profile", &["units", "random", "tensor", "conv", "ir", "reference", "onnx", "runtime", "yaml"]),
-    ("select", &["units", "tensor", "conv", "profile", "census"]),
+    ("profile", &["units", "random", "nearest", "tensor", "conv", "ir", "reference", "onnx", "runtime", "yaml"]),
+    ("select", &["units", "nearest", "tensor", "conv", "profile", "census"]),
     (
         "search",
         &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "pass", "onnx", "runtime"],

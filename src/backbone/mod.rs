@@ -3,7 +3,8 @@
 //! What the method promises holds for every graph made here, whatever the spec:
 //!
 //! - the output of every convolution stacked in a block is concatenated;
-//! - down-sampling between stages is a convolution of another kind than the first conv, and no activation follows it;
+//! - down-sampling between stages is a convolution of another kind than the first conv of the stage it leads to, and no
+//!   activation follows it;
 //! - the head is a global pool, a fully connected layer with its activation, and the classifier.
 //!
 //! Values are named for readers of the graph (`stage3.block2.conv1.norm`), parameters as timm's `hgnet.py` names them
@@ -219,7 +220,7 @@ pub fn cost_of(graph: &Graph, path: &str) -> (Flops, u64) {
     })
 }
 
-/// The convolution that makes the image smaller: of another kind than the first conv.
+/// The convolution that makes the image smaller on the way into a stage: of another kind than the stage's first conv.
 fn downsampling(first_conv: Candidate) -> Candidate {
     if first_conv.is_depthwise() { Candidate::full(3) } else { Candidate::depthwise(3) }
 }

@@ -1,6 +1,7 @@
 //! The built-in specs: the published networks, as files read like any other.
 
 use crate::backbone::spec::Spec;
+use crate::nearest::suggestion;
 
 /// Name and text of every built-in spec.
 pub const PRESETS: [(&str, &str); 10] = [
@@ -18,18 +19,10 @@ pub const PRESETS: [(&str, &str); 10] = [
 
 /// No built-in spec has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no preset `{name}`; {}", suggestion(name))]
+#[error("there is no preset `{name}`; {}", suggestion(name, &PRESETS.map(|(known, _)| known)))]
 pub struct UnknownPreset {
     /// What was asked for.
     pub name: String,
-}
-
-fn suggestion(name: &str) -> String {
-    let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), known);
-    match PRESETS.iter().map(|(known, _)| *known).min_by_key(|known| distance(known)) {
-        Some(nearest) if distance(nearest) <= 3 => format!("did you mean `{nearest}`?"),
-        _ => format!("there are {}", PRESETS.map(|(known, _)| known).join(", ")),
-    }
 }
 
 /// The built-in spec of this name.
@@ -62,6 +55,6 @@ mod tests {
         ] {
             assert_eq!(preset(name).unwrap_err().to_string(), expected);
         }
-        assert!(preset("resnet50").unwrap_err().to_string().contains("there are hgnet-tiny, hgnet-small"));
+        assert!(preset("resnet50").unwrap_err().to_string().contains("known are `hgnet-tiny`, `hgnet-small`"));
     }
 }

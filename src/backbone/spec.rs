@@ -143,6 +143,9 @@ pub struct Stage {
     /// How much smaller the image gets on the way in: 1 or 2.
     #[serde(default = "no_stride")]
     pub stride: u32,
+    /// The first conv of this stage, where it is another than the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_conv: Option<Candidate>,
     /// Which convolution is stacked.
     #[serde(default)]
     pub conv: StageConv,
@@ -164,7 +167,7 @@ fn no_stride() -> u32 {
 /// Which convolution a stage stacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StageConv {
-    /// The first conv of the spec; written `first`.
+    /// The first conv of the stage, or else of the spec; written `first`.
     #[default]
     First,
     /// This one, whatever the first conv is.
@@ -393,9 +396,28 @@ impl Spec {
         Ok(spec)
     }
 
-    /// Whether any stage is built of the first conv.
+    /// Whether any stage is built of the spec's first conv.
     pub fn uses_first_conv(&self) -> bool {
-        self.stages.iter().any(|stage| stage.conv == StageConv::First)
+        self.stages.iter().any(|stage| stage.conv == StageConv::First && stage.first_conv.is_none())
+    }
+
+    /// The spec with this first conv in all of its stages.
+    #[must_use]
+    pub fn with_first_conv(mut self, candidate: Candidate) -> Self {
+        self.first_conv = Some(candidate);
+        self.stages.iter_mut().for_each(|stage| stage.first_conv = None);
+        self
+    }
+
+    /// Height and width of the image in each stage, behind its down-sampling.
+    pub fn stage_sizes(&self) -> Vec<[u32; 2]> {
+        let smaller = |[height, width]: [u32; 2], stride: u32| [height.div_ceil(stride), width.div_ceil(stride)];
+        let mut size = smaller([self.input.height, self.input.width], self.stem.stride());
+        let of_stage = |stage: &Stage| {
+            size = smaller(size, stage.stride.max(1));
+            size
+        };
+        self.stages.iter().map(of_stage).collect()
     }
 
     /// Checks every size against what makes sense.
@@ -473,6 +495,9 @@ impl Spec {
         check("mid", stage.mid, MAX_CHANNELS)?;
         check("out", stage.out, MAX_CHANNELS)?;
         check("stride", stage.stride, 2)?;
+        if let Some(candidate) = stage.first_conv {
+            possible(&format!("stage {number}: first_conv"), candidate)?;
+        }
         if let StageConv::Named(candidate) = stage.conv {
             possible(&format!("stage {number}: conv"), candidate)?;
         }
@@ -597,6 +622,27 @@ stages:
             wide.widened(1000.0).unwrap_err().to_string(),
             "stage 1: out is 66000; it has to be from 1 to 65536"
         );
+    }
+
+    /// Half of 95 is 48, and half of that 24, as convolutions with padding have it.
+    #[test]
+    fn sizes_of_stages() {
+        let mut spec = Spec::read(SMALL).unwrap();
+        let next = Stage { stride: 2, first_conv: Some(Candidate::full(5)), ..spec.stages[0].clone() };
+        spec.stages.push(next);
+        (spec.input.height, spec.input.width) = (95, 224);
+        assert_eq!(spec.stage_sizes(), [[24, 56], [12, 28]]);
+        let graph = crate::backbone::generate(
+            &spec.clone().with_first_conv(Candidate::full(3)),
+            crate::backbone::Batch::Fixed(1),
+        );
+        let graph = graph.unwrap().graph;
+        let shapes: Vec<Vec<u32>> = graph.outputs().iter().map(|o| graph.value(o.value).ty().shape(1)).collect();
+        assert_eq!(shapes, [[1, 32, 24, 56], [1, 32, 12, 28]]);
+        assert!(spec.uses_first_conv());
+        spec.stages.remove(0);
+        assert!(!spec.uses_first_conv());
+        assert!(spec.with_first_conv(Candidate::full(1)).uses_first_conv());
     }
 
     #[test]

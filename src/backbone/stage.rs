@@ -6,7 +6,7 @@ use crate::backbone::{StageFacts, downsampling};
 use crate::conv::Candidate;
 use crate::ir::{BuildError, GraphBuilder, Label, ValueId};
 
-/// Builds a stage under the current scope, whose path is `path`.
+/// Builds a stage under the current scope, whose path is `path`. `first_conv` is the network's.
 pub(super) fn build(
     g: &mut GraphBuilder,
     input: ValueId,
@@ -16,6 +16,7 @@ pub(super) fn build(
     path: &str,
 ) -> Result<(ValueId, StageFacts), BuildError> {
     let mut x = input;
+    let first_conv = stage.first_conv.unwrap_or(first_conv);
     let downsampling = (stage.stride > 1).then(|| downsampling(first_conv));
     if let Some(candidate) = downsampling {
         let channels = g.channels(x);

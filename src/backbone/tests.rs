@@ -132,6 +132,24 @@ fn every_stacked_conv_is_concatenated() {
 }
 
 #[test]
+fn a_stage_with_a_first_conv_of_its_own_goes_down_by_another_kind() {
+    let mut spec = preset("hgnetv2-b0").unwrap();
+    spec.stages[1].first_conv = Some(Candidate::depthwise(3));
+    spec.stages[2].first_conv = Some(Candidate::full(5));
+    let facts = generate(&spec, Batch::Dynamic).unwrap().stages;
+    let found: Vec<(String, String)> = facts[1..]
+        .iter()
+        .map(|stage| (stage.downsampling.unwrap().to_string(), stage.blocks[0].conv.to_string()))
+        .collect();
+    // The third stage names what it stacks, whatever the first conv is.
+    let expected = [("conv3x3", "dw3x3"), ("dw3x3", "dw5x5"), ("dw3x3", "dw5x5")];
+    assert_eq!(found, expected.map(|(down, conv)| (down.to_owned(), conv.to_owned())));
+    spec.stages[1].first_conv = Some(Candidate::full(2));
+    let error = generate(&spec, Batch::Dynamic).unwrap_err().to_string();
+    assert!(error.starts_with("stage 2: first_conv: `conv2x2` is not a convolution"), "{error}");
+}
+
+#[test]
 fn downsampling_is_of_another_kind_and_has_no_activation() {
     for candidate in candidates() {
         for name in ["hgnet-small", "hgnetv2-b1"] {

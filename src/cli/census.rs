@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::failure::{Explain, Failure};
 use super::{Global, Outcome, files, inspect, network, output};
 
+/// Most problems that are measured after base models.
+const MAX_PROBLEMS: usize = 1000;
+
 /// Most resolutions that are listed in a row of text.
 const MAX_SHOWN: usize = 10;
 
@@ -43,7 +46,7 @@ pub(crate) struct Args {
 /// Base models to measure after.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BaseArgs {
-    /// Measure what this base model consists of, at the resolutions and channels of its stages: an ONNX file, a census,
+    /// Go by what this base model consists of, at the resolutions and channels of its stages: an ONNX file, a census,
     /// `resnet34`, `resnet50`, `vovnet39` or `mobilenetv3-large`; may be given several times
     #[arg(long, value_name = "MODEL")]
     base_model: Vec<PathBuf>,
@@ -69,7 +72,15 @@ impl BaseArgs {
             size_option: "--base-input-size",
         };
         let taken = load(&self.base_model, &input, global)?;
-        Ok(Some(Census::of(taken.into_iter().map(|taken| taken.base).collect())))
+        let census = Census::of(taken.into_iter().map(|taken| taken.base).collect());
+        let problems = census.stages().len() * census.candidates().len();
+        if problems > MAX_PROBLEMS {
+            return Err(Failure::new(format!(
+                "the base models have {problems} different convolutions to measure, more than the {MAX_PROBLEMS} supported"
+            ))
+            .with_hint("name fewer base models"));
+        }
+        Ok(Some(census))
     }
 }
 

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZero;
+use std::str::FromStr;
 use std::time::Duration;
 
-use bbc::census::{Census, Representative};
+use bbc::census::{self, Census, CommonStage, Representative};
 use bbc::conv::{Candidate, ProblemError};
 use bbc::profile::sampling::{Budget, Progress, Samples, SamplingError, Timed, sample_rounds};
 use bbc::profile::{
-    Device, DeviceKind, FORMAT, Instrument, InstrumentKind, Measurement, Profile, Settings, Task, Timing, Workload,
+    BASES, Device, DeviceKind, FORMAT, Instrument, InstrumentKind, Measurement, Profile, Settings, StageShare, Task,
+    Timing, UnknownWorkload, Workload,
 };
 use bbc::tensor::DType;
 use indicatif::ProgressBar;
@@ -36,19 +38,45 @@ const TUNING: Duration = Duration::from_millis(1500);
 pub(crate) enum Problems {
     /// A built-in list.
     Workload(Workload),
+    /// The candidates of the built-in bases and the published ones, at stages that stand for theirs.
+    BuiltIn,
     /// The candidates at the stages of these bases.
     Bases(Census),
+}
+
+impl FromStr for Problems {
+    type Err = UnknownWorkload;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWorkload> {
+        if text == BASES { Ok(Self::BuiltIn) } else { text.parse().map(Self::Workload) }
+    }
 }
 
 impl Problems {
     fn tasks(&self, batch: u32, dtype: DType) -> Result<Vec<Task>, ProblemError> {
         match self {
             Self::Workload(workload) => workload.tasks(&Candidate::PUBLISHED, batch, dtype),
+            Self::BuiltIn => {
+                let census = census::all_built_in();
+                let problems = census::problems(&census.representative_stages(), &census.candidates(), batch, dtype)?;
+                // One layer at each stage, as in the plain list of stages.
+                let task = |Representative { candidate, problem, .. }| Task { candidate, layers: 1, problem };
+                Ok(problems.into_iter().map(task).collect())
+            }
             Self::Bases(census) => {
-                let problems = census.problems(&census.candidates(), batch, dtype)?;
+                let problems = census::problems(&census.stages(), &census.candidates(), batch, dtype)?;
                 let task = |Representative { candidate, layers, problem }| Task { candidate, layers, problem };
                 Ok(problems.into_iter().map(task).collect())
             }
+        }
+    }
+
+    /// Where the bases have their operations.
+    fn stages(&self) -> Vec<StageShare> {
+        match self {
+            Self::Workload(_) => Vec::new(),
+            Self::BuiltIn => shares(&census::all_built_in().representative_stages()),
+            Self::Bases(census) => shares(&census.stages()),
         }
     }
 }
@@ -57,12 +85,19 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Workload(workload) => workload.fmt(f),
+            Self::BuiltIn => f.pad(BASES),
             Self::Bases(census) => {
                 let names: Vec<&str> = census.bases.iter().map(|base| base.name.as_str()).collect();
                 write!(f, "census of {}", names.join(", "))
             }
         }
     }
+}
+
+/// The stages of bases as a profile keeps them.
+pub(crate) fn shares(stages: &[CommonStage]) -> Vec<StageShare> {
+    let share = |stage: &CommonStage| StageShare { channels: stage.width, input: stage.size, share: stage.share };
+    stages.iter().map(share).collect()
 }
 
 /// What to measure, and how.
@@ -111,7 +146,8 @@ pub(crate) fn measure(machine: &Here<'_>, plan: &Plan) -> Result<Profile, Failur
         seed: plan.seed,
         load_average,
     };
-    Ok(Profile { format: FORMAT, device, versions: run.versions, settings, measurements: run.measurements })
+    let stages = plan.problems.stages();
+    Ok(Profile { format: FORMAT, device, versions: run.versions, settings, stages, measurements: run.measurements })
 }
 
 /// A measurement under way.
@@ -378,5 +414,27 @@ mod tests {
         });
         assert_eq!(shown, expected.collect::<Vec<_>>());
         assert!(problems.tasks(0, DType::F16).is_err());
+        let shares: Vec<(u32, u32)> =
+            problems.stages().iter().map(|s| (s.channels, (s.share * 1000.0).round() as u32)).collect();
+        assert_eq!(shares, [(64, 189), (128, 251), (256, 358), (512, 173)]);
+    }
+
+    /// The published candidates and 7x7, which ResNets have, once at each of four stages.
+    #[test]
+    fn problems_of_the_built_in_bases() {
+        let problems: Problems = "bases".parse().unwrap();
+        assert_eq!(problems.to_string(), "bases");
+        let tasks = problems.tasks(1, DType::F32).unwrap();
+        assert_eq!(tasks.len(), 24);
+        assert!(tasks.iter().all(|task| task.layers == 1));
+        let at_7x7: Vec<String> = tasks
+            .iter()
+            .filter(|task| task.problem.input() == [7, 7])
+            .map(|task| format!("{} {}", task.candidate, task.problem.in_channels()))
+            .collect();
+        assert_eq!(at_7x7, ["conv5x5 512", "conv3x3 512", "conv1x1 512", "dw3x3 512", "dw5x5 512", "conv7x7 512"]);
+        assert_eq!(problems.stages().len(), 4);
+        assert_eq!("stages".parse::<Problems>().unwrap().stages(), []);
+        assert!("base".parse::<Problems>().unwrap_err().to_string().contains("did you mean `bases`?"));
     }
 }

@@ -17,12 +17,14 @@ mod devices;
 mod emit;
 mod failure;
 mod files;
+mod import;
 mod inspect;
 mod measure;
 mod network;
 #[cfg(feature = "run")]
 mod ort;
 mod output;
+mod policies;
 mod profile;
 mod ranking;
 #[cfg(feature = "run")]
@@ -134,7 +136,7 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Census(args) => census::run(&args, &cli.global),
         Command::Devices(args) => devices::run(&cli.global, &args),
         Command::Profile(args) => profile::run(&cli.global, &args),
-        Command::Select(args) => select::run(&args),
+        Command::Select(args) => select::run(&args, &cli.global),
         Command::Spec(args) => spec::run(&args),
         Command::Emit(args) => emit::run(&args),
         Command::Weights(args) => weights::run(&args),

@@ -150,7 +150,10 @@ impl BuiltArgs {
                 return Err(Failure::new("no network is named").with_hint("name one with `--preset` or `--spec`"));
             }
         };
-        Ok(Spec { first_conv: self.first_conv.or(spec.first_conv), ..spec })
+        Ok(match self.first_conv {
+            Some(candidate) => spec.with_first_conv(candidate),
+            None => spec,
+        })
     }
 }
 

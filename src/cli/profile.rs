@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bbc::profile::{self, InstrumentKind, Measurement, Profile, Workload};
-use bbc::select::rankings;
+use bbc::profile::{self, InstrumentKind, Measurement, Profile};
+use bbc::select::{Policy, Rules, rankings};
 use bbc::tensor::DType;
 use serde::Serialize;
 
@@ -13,25 +13,30 @@ use super::census::BaseArgs;
 use super::failure::Failure;
 use super::files::Staged;
 use super::measure::{Plan, Problems, measure};
+use super::policies::{Policies, PolicyEntry};
 use super::ranking::{self, DeviceEntry, RankingEntry};
 use super::target::{Here, Wish};
-use super::{Global, Outcome, output};
+use super::{Global, Outcome, import, output};
 
 /// Seconds that samples are taken for, if nothing else is asked for.
 pub(crate) const DEFAULT_TIME: &str = "25";
 
 /// Options of `bbc profile`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// The device: `auto`, `gpu`, `cpu`, or the name of an adapter or part of it
     #[arg(long, default_value = "auto")]
     target: Wish,
     /// What measures it; if not given, all that belong to the device and can be used
     #[arg(long, value_enum)]
     instrument: Option<InstrumentChoice>,
-    /// The problems: `stages` of a backbone for 224x224 images, or those of the `patent`'s table
-    #[arg(long, default_value_t = Workload::Stages, conflicts_with = "base_model")]
-    workload: Workload,
+    /// The problems: `bases`, the candidates of the built-in base models at stages that stand for theirs; `stages` of a
+    /// backbone for 224x224 images, the published candidates only; or those of the `patent`'s table
+    #[arg(long, default_value_t = Problems::BuiltIn, conflicts_with = "base_model")]
+    workload: Problems,
     #[command(flatten)]
     bases: BaseArgs,
     /// How long to take samples, in seconds; preparing comes on top
@@ -57,6 +62,12 @@ pub(crate) struct Args {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Read a table of latencies, such as a published one, and write it as a profile
+    ImportCsv(Box<import::Args>),
+}
+
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum InstrumentChoice {
     /// WGSL shaders on a wgpu adapter
@@ -72,6 +83,7 @@ struct Report<'p> {
     versions: &'p std::collections::BTreeMap<String, String>,
     settings: &'p profile::Settings,
     rankings: Vec<RankingEntry>,
+    policies: Vec<PolicyEntry>,
     measurements: Vec<MeasurementEntry>,
     profile: Option<Written>,
 }
@@ -104,11 +116,15 @@ struct MeasurementEntry {
 
 /// Measures and prints.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
+    if let Some(Action::ImportCsv(args)) = &args.action {
+        return import::run(args);
+    }
     // A place that cannot be written to is refused before anything is measured.
     let staged = args.output.as_deref().map(Staged::beside).transpose()?;
     let profile = measure(&Here::new(global), &args.plan(global)?)?;
     warn(&profile);
     let written = args.output.as_deref().zip(staged).map(|(path, staged)| write(&profile, path, staged)).transpose()?;
+    let policies = Policies::of(&profile, Rules::default(), Some(Policy::default_for(&profile)));
     if args.json {
         output::json(&Report {
             schema: 1,
@@ -116,6 +132,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
             versions: &profile.versions,
             settings: &profile.settings,
             rankings: rankings(&profile).iter().map(RankingEntry::of).collect(),
+            policies: policies.entries(),
             measurements: profile.measurements.iter().map(MeasurementEntry::of).collect(),
             profile: written,
         })?;
@@ -124,7 +141,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
             .iter()
             .map(|of_source| ranking::table(of_source, profile.device.kind.is_software()))
             .collect();
-        output::result(&format!("{}{}", ranking::heading(&profile), tables.concat()))?;
+        output::result(&format!("{}{}\n{}", ranking::heading(&profile), tables.concat(), policies.tables()))?;
         match written {
             Some(Written { file, .. }) => output::note(&format!("wrote `{file}`; `bbc select` chooses from it")),
             None => output::note("the samples are not kept; `-o profile.yaml` keeps them"),
@@ -142,7 +159,7 @@ impl Args {
                 InstrumentChoice::Shader => InstrumentKind::Shader,
                 InstrumentChoice::Provider => InstrumentKind::Provider,
             }),
-            problems: census.map_or(Problems::Workload(self.workload), Problems::Bases),
+            problems: census.map_or_else(|| self.workload.clone(), Problems::Bases),
             time: self.time,
             batch: self.batch,
             dtype: self.dtype,

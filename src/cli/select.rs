@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use bbc::profile::{self, Profile};
-use bbc::select::{Margin, Policy, Selection, select};
+use bbc::select::Policy;
 use serde::Serialize;
 
+use super::census::BaseArgs;
 use super::failure::{Explain, Failure};
+use super::policies::{self, Policies, PolicyArgs, PolicyEntry, SelectionEntry};
 use super::ranking::{self, DeviceEntry, RankingEntry};
-use super::{Outcome, files, output};
+use super::{Global, Outcome, files, measure, output};
 
 /// Options of `bbc select`.
 #[derive(Debug, clap::Args)]
@@ -16,9 +18,10 @@ pub(crate) struct Args {
     /// The profile, as `bbc profile -o` writes it
     #[arg(value_name = "PROFILE")]
     profile: PathBuf,
-    /// The rule: `densest` takes the greatest density, and the lowest latency among those tied for it
-    #[arg(long, default_value_t = Policy::Densest)]
-    policy: Policy,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    bases: BaseArgs,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -38,57 +41,98 @@ struct Report {
     device: DeviceEntry,
     #[serde(flatten)]
     selection: SelectionEntry,
+    /// In how many of the shapes that were measured each candidate is the densest.
+    densest_at: Vec<DensestAt>,
+    policies: Vec<PolicyEntry>,
     ranking: RankingEntry,
     others: Vec<OpinionEntry>,
 }
 
-/// The choice, as it stands in every document that has one.
-#[derive(Debug, Serialize)]
-pub(crate) struct SelectionEntry {
-    policy: String,
-    winner: String,
-    decided_by: String,
-    clear: bool,
-    tied_with: Vec<String>,
-    /// The winner's density divided by that of the densest of the others.
-    margin: Option<f64>,
-    margin_interval: Option<[f64; 2]>,
+#[derive(Serialize)]
+struct DensestAt {
+    candidate: String,
+    shapes: usize,
+    of: usize,
 }
 
 #[derive(Serialize)]
 struct OpinionEntry {
     winner: String,
     agrees: bool,
+    /// Candidates that both sources have ranked, and Kendall's tau-b of the two orders.
+    compared: usize,
+    kendall_tau_b: Option<f64>,
     ranking: RankingEntry,
 }
 
 /// Chooses and prints.
-pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
-    let Read { profile, sha256 } = read(&args.profile)?;
-    let selection = select(&profile, args.policy).doing(|| cannot(&args.profile))?;
-    warn(&profile, &selection);
+pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
+    let Read { mut profile, sha256 } = read(&args.profile)?;
+    let mut otherwise = Policy::default_for(&profile);
+    if let Some(census) = args.bases.census(global)? {
+        profile.stages = measure::shares(&census.stages());
+        otherwise = Policy::Census;
+    }
+    let selection = args.policy.select(&profile, otherwise).doing(|| cannot(&args.profile))?;
+    policies::warn(&profile, &selection);
+    let rules = args.policy.rules();
+    let said = Policies::of(&profile, rules, Some(selection.policy));
+    let verdict = &selection.verdict;
+    let leads: Vec<DensestAt> = bbc::select::densest_at(&profile)
+        .into_iter()
+        .map(|(candidate, shapes, of)| DensestAt { candidate: candidate.to_string(), shapes, of })
+        .collect();
     if args.json {
         let opinions = selection.others.iter().map(|opinion| OpinionEntry {
-            winner: opinion.winner.to_string(),
-            agrees: opinion.winner == selection.winner,
-            ranking: RankingEntry::of(&opinion.ranking),
+            winner: opinion.verdict.winner.to_string(),
+            agrees: opinion.agrees_with(verdict),
+            compared: opinion.compared,
+            kendall_tau_b: opinion.tau,
+            ranking: RankingEntry::of(&opinion.verdict.ranking),
         });
         output::json(&Report {
             schema: 1,
             profile_sha256: sha256,
             device: DeviceEntry::of(&profile.device),
             selection: SelectionEntry::of(&selection),
-            ranking: RankingEntry::of(&selection.ranking),
+            densest_at: leads,
+            policies: said.entries(),
+            ranking: RankingEntry::of(&verdict.ranking),
             others: opinions.collect(),
         })?;
-    } else {
-        let mut text = format!("{}\n\n{}", explained(&selection), ranking::heading(&profile));
-        text += &ranking::table(&selection.ranking, selection.software);
-        for opinion in &selection.others {
-            text += &ranking::table(&opinion.ranking, selection.software);
-        }
-        output::result(&text)?;
+        return Ok(Outcome::Done);
     }
+    let mut text = format!(
+        "{} (policy {}, measured by: {})\n  {}\n",
+        verdict.winner,
+        selection.policy,
+        verdict.ranking.source,
+        policies::reason(&selection, rules.margin)
+    );
+    if let Some(price) = policies::price(&selection, &profile, rules) {
+        text += &format!("  {price}\n");
+    }
+    text += &format!("\n{}", said.tables());
+    let mut remarks = String::new();
+    if let [DensestAt { of, .. }, ..] = &leads[..]
+        && *of > 1
+    {
+        let each: Vec<String> = leads.iter().map(|lead| format!("{} at {}", lead.candidate, lead.shapes)).collect();
+        remarks += &format!("densest    by itself, of {of} shapes: {}\n", each.join(", "));
+    }
+    remarks += &policies::agreement(&selection);
+    if !remarks.is_empty() {
+        text += &format!("\n{remarks}");
+    }
+    text += &format!("\n{}", ranking::heading(&profile));
+    if selection.policy == Policy::Census {
+        text += "operations: a GFLOP, shared out among the stages as the base models do\n";
+    }
+    text += &ranking::table(&verdict.ranking, selection.software);
+    for opinion in &selection.others {
+        text += &ranking::table(&opinion.verdict.ranking, selection.software);
+    }
+    output::result(&text)?;
     Ok(Outcome::Done)
 }
 
@@ -103,74 +147,4 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
 
 fn cannot(path: &Path) -> String {
     format!("no convolution can be chosen from `{}`", path.display())
-}
-
-/// Says what the user should know before believing the choice.
-pub(crate) fn warn(profile: &Profile, selection: &Selection) {
-    if selection.software {
-        output::warning(&format!(
-            "`{}` is a software adapter: its speed says nothing about any GPU, and so does this choice",
-            profile.device.name
-        ));
-    }
-    for opinion in selection.others.iter().filter(|opinion| opinion.winner != selection.winner) {
-        output::warning(&format!(
-            "by the {} {} would be chosen; the {} decides, since that is what will be deployed",
-            opinion.ranking.source, opinion.winner, selection.ranking.source
-        ));
-    }
-}
-
-impl SelectionEntry {
-    pub(crate) fn of(selection: &Selection) -> Self {
-        Self {
-            policy: selection.policy.to_string(),
-            winner: selection.winner.to_string(),
-            decided_by: selection.ranking.source.to_string(),
-            clear: selection.clear,
-            tied_with: selection.tied_with.iter().map(ToString::to_string).collect(),
-            margin: selection.margin.map(|margin| margin.ratio),
-            margin_interval: selection.margin.and_then(|m| m.interval).map(|interval| [interval.low, interval.high]),
-        }
-    }
-}
-
-/// The choice and its reason in two lines.
-pub(crate) fn explained(selection: &Selection) -> String {
-    let Selection { winner, ranking, policy, .. } = selection;
-    format!("{winner} (policy {policy}, measured by: {})\n  {}", ranking.source, reason(selection))
-}
-
-/// By how much the choice leads, and whether that is more than noise, in one line.
-pub(crate) fn reason(selection: &Selection) -> String {
-    let Selection { winner, ranking, .. } = selection;
-    let runner_up = ranking.ranks.iter().find(|ranked| ranked.candidate != *winner);
-    match (selection.margin, runner_up) {
-        (Some(margin), Some(runner_up)) if margin.interval.is_none() && selection.clear => {
-            format!(
-                "{:.3} times as dense as {}; so few rounds say nothing of the noise",
-                margin.ratio, runner_up.candidate
-            )
-        }
-        (Some(margin), Some(runner_up)) if selection.clear => {
-            format!("{} as dense as {}, a clear lead", show_margin(margin), runner_up.candidate)
-        }
-        (Some(margin), Some(runner_up)) => {
-            let tied: Vec<String> = selection.tied_with.iter().map(ToString::to_string).collect();
-            format!(
-                "tied with {}: the difference is inside the noise ({} as dense as {}); the lower latency decides",
-                tied.join(" and "),
-                show_margin(margin),
-                runner_up.candidate
-            )
-        }
-        _ => "the only candidate that was measured".to_owned(),
-    }
-}
-
-fn show_margin(Margin { ratio, interval }: Margin) -> String {
-    match interval {
-        Some(interval) => format!("{ratio:.3} times (95 % interval {:.3} to {:.3})", interval.low, interval.high),
-        None => format!("{ratio:.3} times"),
-    }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::conv::{Candidate, ConvProblem, Grouping, ProblemError};
+use crate::nearest::suggestion;
 use crate::profile::sampling::{Interval, median, median_interval};
 use crate::tensor::DType;
 use crate::units::{Flops, FlopsPerSecond};
@@ -25,12 +26,19 @@ pub mod provider;
 pub mod sampling;
 #[cfg(feature = "gpu")]
 pub mod shader;
+pub mod table;
 
 /// The version of the file format that is written, and the only one that is read.
 pub const FORMAT: u32 = 1;
 
 /// Most measurements a profile may have.
 const MAX_MEASUREMENTS: usize = 20_000;
+
+/// Most stages of base models a profile may have.
+const MAX_STAGES: usize = 1000;
+
+/// What the workload is called that is made of the built-in base models.
+pub const BASES: &str = "bases";
 
 /// Most samples a measurement may have.
 const MAX_SAMPLES: usize = 100_000;
@@ -47,6 +55,9 @@ pub struct Profile {
     pub versions: BTreeMap<String, String>,
     /// How it was measured.
     pub settings: Settings,
+    /// Where the operations of the base models stand that the problems were made after; empty if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageShare>,
     /// The results, in the order of the workload.
     pub measurements: Vec<Measurement>,
 }
@@ -122,6 +133,18 @@ pub struct Settings {
     pub seed: u64,
     /// Mean number of running processes over the minute before; `null` where the system does not tell.
     pub load_average: Option<f64>,
+}
+
+/// A stage of base models: what candidates are measured at, and how much of the models' work is done there.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageShare {
+    /// Channels of the input and of the result.
+    pub channels: u32,
+    /// Height and width.
+    pub input: [u32; 2],
+    /// The part of the models' operations that stands there, above 0 and at most 1.
+    pub share: f64,
 }
 
 /// One candidate on one problem, timed by one instrument.
@@ -228,6 +251,16 @@ pub enum ReadError {
         key: &'static str,
         /// Its value.
         value: f64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A stage of base models makes no sense.
+    #[error("`stages[{index}]` has the share {share}: {reason}")]
+    Stage {
+        /// Which one, from 0.
+        index: usize,
+        /// Its share.
+        share: f64,
         /// What is wrong with it.
         reason: &'static str,
     },
@@ -340,6 +373,17 @@ impl Profile {
             if !sound {
                 return Err(ReadError::Setting { key, value, reason });
             }
+        }
+        for (index, StageShare { channels, input, share }) in self.stages.iter().copied().enumerate() {
+            let is_repeated =
+                self.stages[..index].iter().any(|other| (other.channels, other.input) == (channels, input));
+            let reason = match is_repeated {
+                _ if !(share > 0.0 && share <= 1.0) => "it is no part of a whole",
+                true => "the stage is there before",
+                false if index >= MAX_STAGES => "there are too many stages",
+                false => continue,
+            };
+            return Err(ReadError::Stage { index, share, reason });
         }
         if self.measurements.len() > MAX_MEASUREMENTS {
             return Err(ReadError::TooMany { found: self.measurements.len() });
@@ -504,7 +548,7 @@ impl fmt::Display for Workload {
 
 /// The text names no workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown workload `{0}`; known are `stages` and `patent`")]
+#[error("unknown workload `{}`; {}", .0, suggestion(.0, &[BASES, "stages", "patent"]))]
 pub struct UnknownWorkload(pub String);
 
 impl FromStr for Workload {
@@ -558,6 +602,9 @@ mod tests {
             EXAMPLE.replace("30105", "-1"),
             EXAMPLE.replace("1.9e-6", ".nan"),
             EXAMPLE.replace("time_budget_s: 30", "time_budget_s: .inf"),
+            EXAMPLE.replace("share: 0.19", "share: 0"),
+            EXAMPLE.replace("share: 0.19", "share: .nan"),
+            EXAMPLE.replace("share: 0.19 }", "share: 0.19 }\n  - { channels: 64, input: [56, 56], share: 0.2 }"),
             repeated,
         ];
         let said: Vec<String> = cases.iter().map(|text| Profile::read(text).unwrap_err().to_string()).collect();
@@ -568,14 +615,17 @@ mod tests {
         unknown key `runds` in `settings` at line 30, column 3; did you mean `rounds`?
         `measurements[0]` (conv5x5): its problem has window 3x3, groups 1, channels 64
         `measurements[0]` (dw3x3): its problem has window 3x3, groups 1, channels 64
-        `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 40, column 5
-        7 groups do not divide 64 input channels in `measurements[0]` at line 40, column 5
+        `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 45, column 5
+        7 groups do not divide 64 input channels in `measurements[0]` at line 45, column 5
         `measurements[0]` (conv3x3): its problem has batch 1 of f32, the settings say batch 8 of f32
         `measurements[0]` (conv3x3): `layers` is zero
         `measurements[0]` (conv3x3): sample 0 is zero
-        invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 58, column 18
+        invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 63, column 18
         `measurements[0]` (conv3x3): `max_error` is NaN, not a number from 0 up
         `settings.time_budget_s` is inf: it is no time
+        `stages[0]` has the share 0: it is no part of a whole
+        `stages[0]` has the share NaN: it is no part of a whole
+        `stages[1]` has the share 0.2: the stage is there before
         `measurements[2]` (conv3x3): it repeats `measurements[1]`: the same problem by the same instrument
         ");
     }

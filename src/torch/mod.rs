@@ -22,6 +22,10 @@ pub fn module(spec: &Spec) -> Result<String, GenerateError> {
     let first_conv = generate(spec, Batch::Dynamic)?.first_conv;
     let needed = spec.needed_stages();
     let convs: Vec<Candidate> = needed.iter().map(|stage| stacked(stage, first_conv)).collect();
+    // What makes the image smaller is depthwise where the first conv of the stage is not.
+    let is_down_depthwise = |stage: &Stage| !stage.first_conv.unwrap_or(first_conv).is_depthwise();
+    let downs: Vec<bool> = needed.iter().filter(|stage| stage.stride > 1).map(is_down_depthwise).collect();
+    let either_down = downs.contains(&true) && downs.contains(&false);
     let any = |holds: &dyn Fn(&Stage) -> bool| needed.iter().any(holds);
     let parts = HashMap::from([
         ("affine", spec.block.affine),
@@ -31,14 +35,17 @@ pub fn module(spec: &Spec) -> Result<String, GenerateError> {
         ("grouped", convs.iter().any(|conv| matches!(conv.grouping, Grouping::Grouped(_)))),
         ("squeeze", any(&|stage| aggregation(stage, spec) == Aggregation::SqueezeExcite)),
         ("ese", any(&|stage| gate(stage, spec) == Gate::Ese)),
-        ("depthwise_down", !first_conv.is_depthwise()),
+        ("depthwise_down", downs.iter().all(|depthwise| *depthwise)),
+        ("dense_down", !downs.is_empty() && downs.iter().all(|depthwise| !depthwise)),
+        ("either_down", either_down),
         ("head", spec.head.is_some()),
         ("chosen", spec.outputs.is_some()),
     ]);
     let mut in_channels = spec.stem.channels.last().copied().unwrap_or(0);
     let mut stages = Vec::new();
     for (stage, conv) in needed.iter().zip(&convs) {
-        stages.push(stage_call(stage, *conv, spec, in_channels));
+        let dense_down = either_down && stage.stride > 1 && !is_down_depthwise(stage);
+        stages.push(stage_call(stage, *conv, dense_down, spec, in_channels));
         in_channels = stage.out;
     }
     let (hidden, classes) = spec.head.map_or((0, 0), |head| (head.hidden, head.classes));
@@ -89,7 +96,7 @@ fn outputs(spec: &Spec) -> String {
 
 fn stacked(stage: &Stage, first_conv: Candidate) -> Candidate {
     match stage.conv {
-        StageConv::First => first_conv,
+        StageConv::First => stage.first_conv.unwrap_or(first_conv),
         StageConv::Named(candidate) => candidate,
     }
 }
@@ -111,7 +118,7 @@ fn stem_arguments(spec: &Spec) -> String {
 }
 
 /// A stage as a line of the list; what is as in most is left out.
-fn stage_call(stage: &Stage, conv: Candidate, spec: &Spec, in_channels: u32) -> String {
+fn stage_call(stage: &Stage, conv: Candidate, dense_down: bool, spec: &Spec, in_channels: u32) -> String {
     let Stage { blocks, layers, mid, out, .. } = stage;
     let mut call = format!("            Stage({in_channels}, mid={mid}, out={out}, blocks={blocks}, layers={layers}");
     let mut say = |holds: bool, argument: String| {
@@ -122,6 +129,7 @@ fn stage_call(stage: &Stage, conv: Candidate, spec: &Spec, in_channels: u32) -> 
     };
     let [height, width] = conv.window;
     say(stage.stride > 1, format!("stride={}", stage.stride));
+    say(dense_down, "dense_down=True".to_owned());
     say(conv.window != [3, 3], format!("window=({height}, {width})"));
     say(!stage.residual.unwrap_or(spec.block.residual), "residual=False".to_owned());
     match conv.grouping {
@@ -185,6 +193,21 @@ mod tests {
         let spec = Spec { outputs: named(&["c5", "logits"]), ..preset("hgnetv2-b4").unwrap() };
         let text = module(&spec).unwrap();
         assert!(text.contains("return [features[3], self.head(features[-1])]\n"), "{text}");
+    }
+
+    #[test]
+    fn stages_go_down_by_another_kind_than_they_are_built_of() {
+        let mut spec = preset("hgnet-tiny").unwrap();
+        let text = module(&spec).unwrap();
+        assert!(!text.contains("dense_down") && text.contains("stride, groups=in_channels, act=False)"), "{text}");
+        spec.stages[2].first_conv = Some(Candidate::depthwise(5));
+        let text = module(&spec).unwrap();
+        assert_eq!(text.matches("dense_down=True").count(), 1);
+        assert!(text.contains("groups=1 if dense_down else in_channels, act=False)"), "{text}");
+        let third = "            Stage(448, mid=160, out=512, blocks=2, layers=5, stride=2, dense_down=True, window=(5, 5), light=True, ese=True),";
+        assert!(text.contains(third), "{text}");
+        let text = module(&spec.with_first_conv(Candidate::depthwise(3))).unwrap();
+        assert!(!text.contains("dense_down") && text.contains("(3, 3), stride, act=False)"), "{text}");
     }
 
     #[test]

@@ -209,6 +209,9 @@ class Stage(nn.Module):
         blocks: int,
         layers: int,
         stride: int = 1,
+#{ either_down
+        dense_down: bool = False,
+#}
         window: tuple[int, int] = (3, 3),
         residual: bool = True,
 #{ grouped
@@ -229,8 +232,11 @@ class Stage(nn.Module):
 #{ depthwise_down
             ConvNormAct(in_channels, in_channels, (3, 3), stride, groups=in_channels, act=False)
 #}
-#{ !depthwise_down
+#{ dense_down
             ConvNormAct(in_channels, in_channels, (3, 3), stride, act=False)
+#}
+#{ either_down
+            ConvNormAct(in_channels, in_channels, (3, 3), stride, groups=1 if dense_down else in_channels, act=False)
 #}
             if stride > 1
             else nn.Identity()

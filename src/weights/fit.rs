@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::ir::{Graph, Weight};
+use crate::nearest::nearest;
 use crate::weights::header::shown;
 
 /// A tensor that was found.
@@ -161,13 +162,8 @@ fn stage_of(name: &str) -> Option<usize> {
 }
 
 fn with_nearest(names: &[&str], others: &[&str]) -> Vec<Named> {
-    let sensible: Vec<&str> = others.iter().copied().filter(|other| other.len() <= 200).take(MAX_COMPARED).collect();
-    let nearest = |name: &str| {
-        let compared = sensible.iter().filter(|_| name.len() <= 200);
-        let (distance, nearest) =
-            compared.map(|other| (strsim::damerau_levenshtein(name, other), *other)).min_by_key(|(n, _)| *n)?;
-        (distance <= 2 + name.len() / 4).then(|| nearest.to_owned())
-    };
+    let compared = &others[..others.len().min(MAX_COMPARED)];
+    let nearest = |name: &str| nearest(name, compared.iter().copied()).map(ToOwned::to_owned);
     let of = |(i, name): (usize, &&str)| Named {
         name: (*name).to_owned(),
         // What is not shown needs no suggestion.

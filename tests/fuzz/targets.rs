@@ -11,7 +11,7 @@ use bbc::onnx::shapes::InputSizes;
 use bbc::onnx::summary::summarize;
 use bbc::onnx::survey::{survey, unknown_operands};
 use bbc::profile::Profile;
-use bbc::select::{Policy, rankings, select};
+use bbc::select::{Policy, Rules, rankings, select};
 use bbc::weights::Checkpoint;
 
 /// Largest weight that is read whole.
@@ -44,7 +44,8 @@ pub(crate) fn yaml(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(profile) = Profile::read(text) {
         rankings(&profile);
-        let chosen: Vec<_> = Policy::ALL.iter().map(|&policy| select(&profile, policy).is_ok()).collect();
+        let chosen: Vec<_> =
+            Policy::ALL.iter().map(|&policy| select(&profile, policy, Rules::default()).is_ok()).collect();
         assert_eq!(chosen.len(), Policy::ALL.len());
         assert_eq!(Profile::read(&profile.write().expect("written")).as_ref(), Ok(&profile));
     }

@@ -97,13 +97,15 @@ fn any_stage() -> impl Strategy<Value = Stage> {
     let stride = prop_oneof![20 => 1..=2u32, 1 => 0..=4u32];
     let conv = prop_oneof![2 => Just(StageConv::First), 1 => any_candidate().prop_map(StageConv::Named)];
     let sizes = (1..=2u32, 1..=3u32, channels(), channels(), stride);
+    let conv = (option::weighted(0.2, any_candidate()), conv);
     (sizes, conv, option::of(any_aggregation()), option::of(any_gate()), option::of(any::<bool>())).prop_map(
-        |((blocks, layers, mid, out, stride), conv, aggregation, gate, residual)| Stage {
+        |((blocks, layers, mid, out, stride), (first_conv, conv), aggregation, gate, residual)| Stage {
             blocks,
             layers,
             mid,
             out,
             stride,
+            first_conv,
             conv,
             aggregation,
             gate,

@@ -12,18 +12,19 @@ use bbc::image::Preprocess;
 use bbc::ir::Graph;
 use bbc::onnx::{self, Lowered, Opset, keys};
 use bbc::pass;
-use bbc::profile::{self, Profile, Workload};
+use bbc::profile::{self, Profile};
 use bbc::select::{self, Policy};
 use bbc::tensor::DType;
 use clap::{Args, ValueEnum};
 
-use self::summary::{Choice, Facts, Report, Written};
+use self::summary::{Choice, Facts, Measured, Report, Written};
 use self::weights::{Weights, WeightsArgs};
 use super::census::BaseArgs;
 use super::failure::{Explain, Failure};
 use super::files::{self, Staged};
 use super::measure::{self, Plan, Problems};
 use super::network::{self, NetworkArgs};
+use super::policies::{self, Policies, PolicyArgs};
 use super::target::{Here, Wish};
 use super::{Global, Outcome, output, ranking};
 
@@ -52,6 +53,9 @@ pub(crate) struct CompileArgs {
     profile: Option<PathBuf>,
     #[command(flatten)]
     bases: BaseArgs,
+    /// The problems that are measured, as with `bbc profile`: `bases`, `stages` or `patent`
+    #[arg(long, default_value_t = Problems::BuiltIn, conflicts_with_all = ["base_model", "profile"])]
+    workload: Problems,
     /// How long to measure, in seconds; preparing comes on top
     #[arg(long, value_name = "SECONDS", default_value = super::profile::DEFAULT_TIME, value_parser = super::profile::seconds)]
     time: Duration,
@@ -62,6 +66,8 @@ pub(crate) struct CompileArgs {
     /// where the preset or spec names its own
     #[arg(long, value_name = "CONV")]
     first_conv: Option<FirstConv>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     network: NetworkArgs,
     /// Images that are run together: a number, or `dynamic`
@@ -166,7 +172,7 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
     let trained = args.weights.open()?;
     let machine = Here::new(global);
     let chosen = choose(args, global, &machine, &spec)?;
-    spec.first_conv = Some(chosen.choice.candidate());
+    spec = chosen.choice.built_into(spec);
     let size = if args.dynamic_size { Size::Dynamic } else { Size::Fixed };
     let backbone = network::generate(&spec, Freedom { batch: args.batch, size })?;
     let weights = args.weights.source(trained, args.seed, &backbone.graph)?;
@@ -227,20 +233,23 @@ struct Source {
 
 fn choose(args: &CompileArgs, global: &Global, machine: &Here<'_>, spec: &Spec) -> Result<Chosen, Failure> {
     let unmeasured = |choice| {
-        if args.bases.is_given() {
-            output::warning("nothing is measured, so that `--base-model` has no effect");
+        for (is_given, option) in [(args.bases.is_given(), "--base-model"), (args.policy.is_given(), "--policy")] {
+            if is_given {
+                output::warning(&format!("nothing is measured, so that `{option}` has no effect"));
+            }
         }
         Ok(Chosen { choice, profile: None })
     };
     if let Some(path) = &args.profile {
         let text = files::read_text(path, MAX_TEXT)?;
         let profile = Profile::read(&text).doing(|| format!("cannot use the profile `{}`", path.display()))?;
-        return chosen(&profile, &text, true).doing(|| format!("cannot choose from the profile `{}`", path.display()));
+        return chosen(args, &profile, &text, true)
+            .doing(|| format!("cannot choose from the profile `{}`", path.display()));
     }
     match (args.first_conv, spec.first_conv) {
         (Some(FirstConv::Named(candidate)), _) => unmeasured(Choice::Named(candidate)),
-        // A base model is named to be measured.
-        (None, Some(published)) if args.network.is_named() && !args.bases.is_given() => {
+        // A base model is named to be measured, and a policy to choose by.
+        (None, Some(published)) if args.network.is_named() && !args.bases.is_given() && !args.policy.is_given() => {
             unmeasured(Choice::Spec(published))
         }
         (Some(FirstConv::Measured), _) | (None, _) => measured(args, global, machine),
@@ -253,7 +262,7 @@ fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<C
         &Plan {
             target: args.target.clone(),
             instrument: None,
-            problems: args.bases.census(global)?.map_or(Problems::Workload(Workload::Stages), Problems::Bases),
+            problems: args.bases.census(global)?.map_or_else(|| args.workload.clone(), Problems::Bases),
             time: args.time,
             batch: images(args.batch),
             dtype: DType::F32,
@@ -266,7 +275,7 @@ fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<C
     if let Some(path) = &args.save_profile {
         files::write(path, |out| Ok(out.write_all(text.as_bytes())?))?;
     }
-    chosen(&profile, &text, false)
+    chosen(args, &profile, &text, false)
 }
 
 /// Images that are run together; one where that is free.
@@ -277,17 +286,22 @@ fn images(batch: Batch) -> u32 {
     }
 }
 
-fn chosen(profile: &Profile, text: &str, given: bool) -> Result<Chosen, Failure> {
-    let selection = select::select(profile, Policy::Densest)?;
+fn chosen(args: &CompileArgs, profile: &Profile, text: &str, given: bool) -> Result<Chosen, Failure> {
+    let selection = args.policy.select(profile, Policy::default_for(profile))?;
+    policies::warn_of_rounds(profile, &selection);
+    let rules = args.policy.rules();
+    let policies = Policies::of(profile, rules, Some(selection.policy)).tables();
+    let (how, price) = (policies::reason(&selection, rules.margin), policies::price(&selection, profile, rules));
     let software = profile.device.kind.is_software();
     let tables = select::rankings(profile).iter().map(|ranking| ranking::table(ranking, software)).collect::<String>();
     let profile = Source {
         elsewhere: given.then(|| profile.device.clone()),
         device: shown(&profile.device),
         sha256: profile::sha256(text),
-        tables: format!("{}{tables}", ranking::heading(profile)),
+        tables: format!("{}{tables}\n{policies}{}", ranking::heading(profile), policies::agreement(&selection)),
     };
-    Ok(Chosen { choice: Choice::Measured(Box::new(selection)), profile: Some(profile) })
+    let choice = Choice::Measured(Box::new(Measured { selection, how, price }));
+    Ok(Chosen { choice, profile: Some(profile) })
 }
 
 fn shown(device: &profile::Device) -> String {

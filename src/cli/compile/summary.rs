@@ -13,24 +13,50 @@ use bbc::units::{Bytes, Flops, FlopsPerSecond, show_duration};
 use serde::{Serialize, Serializer};
 
 use super::weights::Origin;
-use crate::cli::{Outcome, output, select};
+use crate::cli::policies::{SelectionEntry, by_stages};
+use crate::cli::{Outcome, output};
 
 /// Where the first conv is from.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// A profile's densest.
-    Measured(Box<Selection>),
+    /// What a policy chose from a profile.
+    Measured(Box<Measured>),
     /// Named on the command line.
     Named(Candidate),
     /// The preset's or the spec's own.
     Spec(Candidate),
 }
 
+/// What a policy chose from a profile.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) selection: Selection,
+    /// Why, in words.
+    pub(super) how: String,
+    /// What it costs, where another would be chosen for its latency.
+    pub(super) price: Option<String>,
+}
+
 impl Choice {
+    /// The spec, built of the choice.
+    pub(super) fn built_into(&self, spec: Spec) -> Spec {
+        let verdict = match self {
+            Self::Spec(candidate) => return Spec { first_conv: Some(*candidate), ..spec },
+            Self::Named(candidate) => return spec.with_first_conv(*candidate),
+            Self::Measured(measured) => &measured.selection.verdict,
+        };
+        let mut spec = spec.with_first_conv(verdict.winner);
+        let sizes = spec.stage_sizes();
+        for (stage, size) in spec.stages.iter_mut().zip(sizes) {
+            stage.first_conv = Some(verdict.at(size)).filter(|&candidate| candidate != verdict.winner);
+        }
+        spec
+    }
+
     /// The convolution.
     pub(super) fn candidate(&self) -> Candidate {
         match self {
-            Self::Measured(selection) => selection.winner,
+            Self::Measured(measured) => measured.selection.verdict.winner,
             Self::Named(candidate) | Self::Spec(candidate) => *candidate,
         }
     }
@@ -63,6 +89,9 @@ struct FirstConv {
     margin_interval: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clear: Option<bool>,
+    /// The policy and all it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selection: Option<SelectionEntry>,
     warnings: Vec<String>,
 }
 
@@ -264,19 +293,25 @@ impl FirstConv {
             margin: None,
             margin_interval: None,
             clear: None,
+            selection: None,
             warnings: Vec::new(),
         };
         let mut first_conv = match choice {
             Choice::Named(_) => unmeasured("named", "named by hand, not measured"),
             Choice::Spec(_) => unmeasured("spec", "the network's own, not measured"),
-            Choice::Measured(selection) => Self {
-                how: format!("{} ({})", select::reason(selection), selection.ranking.source),
-                margin: selection.margin.map(|margin| margin.ratio),
-                margin_interval: selection.margin.and_then(|m| m.interval).map(|range| [range.low, range.high]),
-                clear: Some(selection.clear),
-                warnings: warnings(selection),
-                ..unmeasured("measured", "")
-            },
+            Choice::Measured(measured) => {
+                let Measured { selection, how, price } = &**measured;
+                let verdict = &selection.verdict;
+                Self {
+                    how: format!("{how} (policy {}, {})", selection.policy, verdict.ranking.source),
+                    selection: Some(SelectionEntry::of(selection)),
+                    margin: verdict.margin.map(|margin| margin.ratio),
+                    margin_interval: verdict.margin.and_then(|m| m.interval).map(|range| [range.low, range.high]),
+                    clear: Some(verdict.is_clear()),
+                    warnings: warnings(selection).into_iter().chain(price.clone()).collect(),
+                    ..unmeasured("measured", "")
+                }
+            }
         };
         if choice.candidate().window == [1, 1] {
             let warning = "a 1x1 convolution sees one position only: the blocks do not widen the receptive field";
@@ -292,9 +327,12 @@ fn warnings(selection: &Selection) -> Vec<String> {
         warnings.push("measured on a software adapter, whose speed says nothing about a GPU".to_owned());
     }
     for opinion in &selection.others {
-        if opinion.winner != selection.winner {
-            let (source, winner) = (&opinion.ranking.source, opinion.winner);
-            warnings.push(format!("{source} finds {winner} densest instead"));
+        if !opinion.agrees_with(&selection.verdict) {
+            let (source, winner) = (&opinion.verdict.ranking.source, opinion.verdict.winner);
+            warnings.push(match opinion.verdict.stages.is_empty() {
+                true => format!("by the {source} {winner} would be chosen instead"),
+                false => format!("by the {source} it would be {}", by_stages(&opinion.verdict)),
+            });
         }
     }
     warnings

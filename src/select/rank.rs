@@ -1,0 +1,309 @@
+//! What was measured by one source, and candidates ranked by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use crate::conv::{Candidate, ConvProblem, Grouping};
+use crate::profile::sampling::{Interval, MIN_FOR_INTERVAL, median, median_interval, paired_ratios, quantile};
+use crate::profile::{InstrumentKind, Measurement, Profile};
+use crate::select::Factor;
+use crate::units::{Flops, FlopsPerSecond};
+
+/// Measurements that can be compared with each other: those of one instrument.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// This execution provider of ONNX Runtime.
+    Provider(String),
+    /// The shaders, whichever is the fastest for a problem.
+    Shaders,
+    /// A published table.
+    Published(String),
+}
+
+impl Source {
+    /// Where a measurement comes from.
+    pub fn of(measurement: &Measurement) -> Self {
+        let name = || measurement.instrument.name.clone();
+        match measurement.instrument.kind {
+            InstrumentKind::Provider => Self::Provider(name()),
+            InstrumentKind::Shader => Self::Shaders,
+            InstrumentKind::Published => Self::Published(name()),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Provider(name) => write!(f, "{name} provider"),
+            Self::Shaders => f.write_str("shaders"),
+            Self::Published(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A candidate over all layers it is ranked by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranked {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// Operations of all its layers.
+    pub operations: Flops,
+    /// Median times of all its layers, summed.
+    pub latency: Duration,
+    /// Operations by latency.
+    pub density: FlopsPerSecond,
+    /// Median times of one layer of each shape, summed: what a network of as many layers pays for this candidate.
+    pub layer: Duration,
+    /// The total time of each round, in nanoseconds; `None` where a sample was thrown away.
+    pub rounds_ns: Vec<Option<f64>>,
+}
+
+impl Ranked {
+    /// Half the range that holds the middle half of the rounds, as a share of their median; `None` for fewer than two.
+    pub fn spread(&self) -> Option<f64> {
+        let totals: Vec<f64> = self.rounds_ns.iter().copied().flatten().collect();
+        let range = quantile(&totals, 0.75)? - quantile(&totals, 0.25)?;
+        (totals.len() > 1).then_some(range / 2.0 / median(&totals)?)
+    }
+
+    /// The range of densities that holds the true one with 95 % confidence; `None` with too few rounds.
+    pub fn interval(&self) -> Option<Interval> {
+        let densities: Vec<f64> =
+            self.rounds_ns.iter().flatten().map(|ns| self.operations.0 as f64 / (ns * 1e-9)).collect();
+        median_interval(&densities)
+    }
+}
+
+/// The candidates of one source, compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    /// Where the measurements come from.
+    pub source: Source,
+    /// Those measured on the same problems, densest first.
+    pub ranks: Vec<Ranked>,
+    /// Those that cannot be compared with them.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A candidate that could not be compared with the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{candidate} has no samples at {} channels, {}x{}", shape.in_channels, shape.input[0], shape.input[1])]
+pub struct LeftOut {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// The first layer the others were measured on and it was not.
+    pub shape: Shape,
+}
+
+/// What has to be the same for two candidates to do the same work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shape {
+    /// Channels of the input.
+    pub in_channels: u32,
+    /// Channels of the result.
+    pub out_channels: u32,
+    /// Height and width of the input.
+    pub input: [u32; 2],
+    /// Steps of the window.
+    pub stride: [u32; 2],
+    /// Number of such layers.
+    pub layers: u32,
+}
+
+impl Shape {
+    fn of(problem: &ConvProblem, layers: u32) -> Self {
+        let stride = problem.conv().stride;
+        let [in_channels, out_channels] = [problem.in_channels(), problem.out_channels()];
+        Self { in_channels, out_channels, input: problem.input(), stride, layers }
+    }
+
+    /// Whether a problem of so many groups stands for layers of this shape: in its channels, or in the next number of
+    /// channels that the groups divide.
+    fn is_met_by(&self, problem: &ConvProblem) -> bool {
+        let groups = problem.conv().groups;
+        let next = |channels: u32| channels.checked_next_multiple_of(groups);
+        (self.input, self.stride) == (problem.input(), problem.conv().stride)
+            && next(self.in_channels) == Some(problem.in_channels())
+            && next(self.out_channels) == Some(problem.out_channels())
+    }
+}
+
+/// How far one density is above another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Margin {
+    /// The one divided by the other: the median over the rounds, or of the medians where there are too few rounds.
+    pub ratio: f64,
+    /// The range that holds the true ratio with 95 % confidence; `None` with too few rounds to know the noise.
+    pub interval: Option<Interval>,
+}
+
+impl Margin {
+    /// How far the density of `left` is above that of `right`, round by round.
+    pub fn between(left: &Ranked, right: &Ranked) -> Self {
+        let work = left.operations.0 as f64 / right.operations.0 as f64;
+        let ratios: Vec<f64> =
+            paired_ratios(&right.rounds_ns, &left.rounds_ns).into_iter().map(|time| time * work).collect();
+        match median_interval(&ratios).zip(median(&ratios)) {
+            Some((interval, ratio)) => Self { ratio, interval: Some(interval) },
+            None => Self { ratio: left.density.0 / right.density.0, interval: None },
+        }
+    }
+
+    /// Whether the lead is one that the noise could have made, or no more than this factor.
+    pub fn is_tie(&self, tie: Factor) -> bool {
+        self.ratio <= tie.get() || self.interval.is_some_and(|interval| interval.low <= 1.0)
+    }
+}
+
+/// How much of a shape is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Load {
+    /// So many layers.
+    Layers(u32),
+    /// So many operations, in as many layers as that takes.
+    Operations(f64),
+}
+
+/// What one source measured: of each candidate and shape, the fastest.
+pub(super) struct Measured<'p> {
+    source: Source,
+    shapes: Vec<Shape>,
+    /// The places of the shapes above for which there are samples.
+    by_candidate: BTreeMap<Candidate, BTreeMap<usize, &'p Measurement>>,
+}
+
+impl<'p> Measured<'p> {
+    /// What each source in the profile measured; the source that decides comes first.
+    pub(super) fn all(profile: &'p Profile) -> Vec<Self> {
+        let mut sources: Vec<Source> = Vec::new();
+        for source in profile.measurements.iter().map(Source::of) {
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        let kind = |source: &Source| match source {
+            Source::Provider(_) => 0,
+            Source::Shaders => 1,
+            Source::Published(_) => 2,
+        };
+        // The sort is stable: of one kind, the first measured stays first.
+        sources.sort_by_key(kind);
+        sources.into_iter().map(|source| Self::by(source, profile)).collect()
+    }
+
+    fn by(source: Source, profile: &'p Profile) -> Self {
+        let measurements: Vec<&Measurement> =
+            profile.measurements.iter().filter(|measurement| Source::of(measurement) == source).collect();
+        let is_grouped = |measurement: &Measurement| matches!(measurement.candidate.grouping, Grouping::Grouped(_));
+        let shape = |measurement: &&Measurement| Shape::of(&measurement.problem, measurement.layers);
+        let mut shapes: BTreeSet<Shape> =
+            measurements.iter().filter(|measurement| !is_grouped(measurement)).map(shape).collect();
+        // Groups may not divide the channels that the others have.
+        for measurement in measurements.iter().filter(|measurement| is_grouped(measurement)) {
+            if !shapes.iter().any(|shape| shape.is_met_by(&measurement.problem)) {
+                shapes.insert(shape(measurement));
+            }
+        }
+        let shapes: Vec<Shape> = shapes.into_iter().collect();
+        let mut by_candidate: BTreeMap<Candidate, BTreeMap<usize, &Measurement>> = BTreeMap::new();
+        for measurement in measurements {
+            let measured = by_candidate.entry(measurement.candidate).or_default();
+            let Some(time) = measurement.median() else { continue };
+            let places = match is_grouped(measurement) {
+                true => (0..shapes.len()).filter(|&at| shapes[at].is_met_by(&measurement.problem)).collect(),
+                false => Vec::from_iter(shapes.binary_search(&shape(&measurement)).ok()),
+            };
+            for place in places {
+                // Of several shaders for a problem, the fastest stands for the device.
+                if measured.get(&place).and_then(|best| best.median()).is_none_or(|best| time < best) {
+                    measured.insert(place, measurement);
+                }
+            }
+        }
+        Self { source, shapes, by_candidate }
+    }
+
+    /// The shapes that were measured.
+    pub(super) fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// How widely samples spread: in the middle one of the measurements, half the range that holds the middle half of the
+    /// samples, as a share of their median. `None` if nowhere are there samples enough.
+    pub(super) fn spread(&self) -> Option<f64> {
+        let spread = |measurement: &&Measurement| {
+            let kept = measurement.kept();
+            let range = quantile(&kept, 0.75)? - quantile(&kept, 0.25)?;
+            (kept.len() >= MIN_FOR_INTERVAL).then_some(range / 2.0 / median(&kept)?)
+        };
+        median(&self.by_candidate.values().flat_map(BTreeMap::values).filter_map(spread).collect::<Vec<_>>())
+    }
+
+    /// The densest at each shape for which every candidate has samples.
+    pub(super) fn leaders(&self) -> Vec<Candidate> {
+        let density = |at: usize, measured: &BTreeMap<usize, &Measurement>| Some(measured.get(&at)?.density()?.0);
+        let leader = |at: usize| {
+            let densities =
+                self.by_candidate.iter().map(|(&candidate, measured)| Some((candidate, density(at, measured)?)));
+            let densities = densities.collect::<Option<Vec<_>>>()?;
+            densities.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(candidate, _)| candidate)
+        };
+        (0..self.shapes.len()).filter_map(leader).collect()
+    }
+
+    /// The candidates over the layers of the workload.
+    pub(super) fn workload(&self) -> Ranking {
+        self.workload_at(|_| true)
+    }
+
+    /// The candidates over those layers of the workload whose shape is meant.
+    pub(super) fn workload_at(&self, is_meant: impl Fn(&Shape) -> bool) -> Ranking {
+        let meant = self.shapes.iter().enumerate().filter(|(_, shape)| is_meant(shape));
+        self.rank(&meant.map(|(at, shape)| (at, Load::Layers(shape.layers))).collect::<Vec<_>>())
+    }
+
+    /// The candidates over these loads, each at the place of its shape; densest first.
+    pub(super) fn rank(&self, loads: &[(usize, Load)]) -> Ranking {
+        let (mut ranks, mut left_out) = (Vec::new(), Vec::new());
+        for (&candidate, measured) in &self.by_candidate {
+            match loads.iter().find(|(at, _)| !measured.contains_key(at)) {
+                Some(&(at, _)) => left_out.push(LeftOut { candidate, shape: self.shapes[at] }),
+                None => {
+                    let parts: Vec<(Load, &Measurement)> =
+                        loads.iter().map(|(at, load)| (*load, measured[at])).collect();
+                    ranks.extend(total(candidate, &parts));
+                }
+            }
+        }
+        ranks.sort_by(|a, b| b.density.0.total_cmp(&a.density.0));
+        Ranking { source: self.source.clone(), ranks, left_out }
+    }
+}
+
+/// Operations and times summed over measurements; `None` if there is none or one has no samples.
+fn total(candidate: Candidate, parts: &[(Load, &Measurement)]) -> Option<Ranked> {
+    let operations = |(load, measurement): &(Load, &Measurement)| match load {
+        Load::Layers(layers) => measurement.problem.flops() * u64::from(*layers),
+        Load::Operations(operations) => Flops(operations.round() as u64),
+    };
+    let layers = |(load, measurement): &(Load, &Measurement)| match load {
+        Load::Layers(layers) => f64::from(*layers),
+        Load::Operations(operations) => operations / measurement.problem.flops().0 as f64,
+    };
+    let time = |measurement: &Measurement| Some(measurement.median()?.as_secs_f64());
+    let latency = parts.iter().map(|part| Some(time(part.1)? * layers(part))).sum::<Option<f64>>().map(seconds)?;
+    let layer = parts.iter().map(|part| time(part.1)).sum::<Option<f64>>().map(seconds)?;
+    let rounds = parts.iter().map(|(_, measurement)| measurement.samples_ns.len()).max().unwrap_or(0);
+    let total_of =
+        |round: usize| parts.iter().map(|part| Some((*part.1.samples_ns.get(round)?)? as f64 * layers(part))).sum();
+    let operations: Flops = parts.iter().map(operations).sum();
+    let rounds_ns = (0..rounds).map(total_of).collect();
+    Some(Ranked { candidate, operations, latency, density: operations.per(latency)?, layer, rounds_ns })
+}
+
+/// As a duration; the longest there is for what is longer.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
