@@ -359,7 +359,9 @@ mod tests {
                     instrument: Instrument { kind: *instrument, name: "x".into(), variant: String::new() },
                     timing: Timing::ChainSlope,
                     max_error: Some(0.0),
+                    computed_in: None,
                     samples_ns: (0..22).map(|round| Some((*time as f64 * jitter(round)).round() as u64)).collect(),
+                    processor_ns: Vec::new(),
                 });
             }
         }
@@ -374,7 +376,16 @@ mod tests {
             load_average: None,
         };
         let device = Device { name: "test".into(), kind, backend: "cpu".into(), driver: String::new() };
-        Profile { format: FORMAT, device, versions: BTreeMap::new(), settings, measurements }
+        Profile {
+            format: FORMAT,
+            device,
+            versions: BTreeMap::new(),
+            settings,
+            conditions: None,
+            incomplete: None,
+            roofs: Vec::new(),
+            measurements,
+        }
     }
 
     use DeviceKind::{Cpu, DiscreteGpu, Software};
