@@ -19,6 +19,10 @@ pub struct Bytes(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct FlopsPerSecond(pub f64);
 
+/// Bytes per second: the unit of bandwidth.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct BytesPerSecond(pub f64);
+
 /// Operations per byte moved: the unit of arithmetic intensity.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct FlopsPerByte(pub f64);
@@ -37,6 +41,20 @@ impl Flops {
     /// The rate at which these operations were done in `time`; `None` for no time at all.
     pub fn per(self, time: Duration) -> Option<FlopsPerSecond> {
         (!time.is_zero()).then(|| FlopsPerSecond(self.0 as f64 / time.as_secs_f64()))
+    }
+}
+
+impl Bytes {
+    /// The rate at which these bytes were moved in `time`; `None` for no time at all.
+    pub fn per(self, time: Duration) -> Option<BytesPerSecond> {
+        (!time.is_zero()).then(|| BytesPerSecond(self.0 as f64 / time.as_secs_f64()))
+    }
+}
+
+impl Mul<BytesPerSecond> for FlopsPerByte {
+    type Output = FlopsPerSecond;
+    fn mul(self, bandwidth: BytesPerSecond) -> FlopsPerSecond {
+        FlopsPerSecond(self.0 * bandwidth.0)
     }
 }
 
@@ -107,6 +125,12 @@ impl fmt::Display for Bytes {
 impl fmt::Display for FlopsPerSecond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&scaled(self.0, "FLOP/s"))
+    }
+}
+
+impl fmt::Display for BytesPerSecond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&scaled(self.0, "B/s"))
     }
 }
 
@@ -182,6 +206,15 @@ mod tests {
         assert_eq!(work.multiply_adds(), 6_442_450_944);
         assert_eq!(work.per(Duration::from_secs(2)), Some(FlopsPerSecond(6_442_450_944.0)));
         assert_eq!(work.per(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn bytes_are_moved_at_a_rate_that_feeds_operations() {
+        let rate = Bytes(3_000).per(Duration::from_micros(2)).unwrap();
+        assert_eq!(rate, BytesPerSecond(1.5e9));
+        assert_eq!(rate.to_string(), "1.50 GB/s");
+        assert_eq!(FlopsPerByte(4.0) * rate, FlopsPerSecond(6e9));
+        assert_eq!(Bytes(1).per(Duration::ZERO), None);
     }
 
     #[test]

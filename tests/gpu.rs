@@ -1,12 +1,16 @@
 //! Every shader against the reference, on every adapter of this machine; and every shader's text, on no adapter at all.
 //!
+//! Every variant of every shader computes random problems; `BBC_SHADER_PROBLEMS=500` says how many each.
+//!
 //! Without an adapter the tests that need one are reported as ignored; with `BBC_REQUIRE_GPU=1` that is a failure.
 
 use std::time::Duration;
 
 use bbc::conv::{Conv, ConvProblem};
+use bbc::profile::roof::RoofKind;
+use bbc::profile::sampling::Timed;
 use bbc::profile::shader::{
-    self, Adapter, ComputeError, Gpu, OpenOptions, Outcome, PrepareError, Sample, Timing, Variant,
+    self, Adapter, CeilingError, ComputeError, Gpu, OpenOptions, Outcome, PrepareError, Sample, Timing, Variant,
 };
 use bbc::reference;
 use bbc::tensor::DType;
@@ -38,6 +42,8 @@ fn no_adapter(required: bool) -> Trial {
 
 fn text_trials() -> Vec<Trial> {
     let files = shader::SOURCES
+        .into_iter()
+        .chain(shader::ROOF_SOURCES)
         .map(|(file, source)| Trial::test(format!("{file} is valid as it stands"), move || parse(source).map(drop)));
     let variants = Variant::all().iter().flat_map(|&variant| {
         [DType::F32, DType::F16].map(|dtype| {
@@ -45,7 +51,7 @@ fn text_trials() -> Vec<Trial> {
             Trial::test(name, move || specialise(variant, dtype))
         })
     });
-    files.into_iter().chain(variants).collect()
+    files.chain(variants).collect()
 }
 
 fn parse(source: &str) -> Result<(naga::Module, naga::valid::ModuleInfo), Failed> {
@@ -92,15 +98,20 @@ fn adapter_trials(adapter: &Adapter) -> Vec<Trial> {
             measure(adapter, OpenOptions { timestamps: false, ..OpenOptions::default() })
         }),
         on("what cannot be computed", refusals),
+        on("the roof", roofs),
     ];
-    for (number, conv) in random_convs().into_iter().enumerate() {
+    let asked = std::env::var("BBC_SHADER_PROBLEMS").ok().and_then(|text| text.parse::<usize>().ok());
+    for variant in Variant::all() {
         for dtype in [DType::F32, DType::F16] {
-            // Half precision shares all but the loads and stores, of which the first two windows use every kind.
-            if dtype == DType::F32 || (adapter.capabilities.f16 && number < 2) {
-                let kept = adapter.clone();
-                let name = format!("random problems, {}, {dtype}, on {}", describe(conv), adapter.name);
-                trials.push(Trial::test(name, move || random_problems(&kept, conv, number as u64, dtype)));
+            if dtype == DType::F16 && !adapter.capabilities.f16 {
+                continue;
             }
+            // Half precision shares all but the loads and stores, of which the first two windows use every kind.
+            let windows = if asked.is_none() && dtype == DType::F16 { 2 } else { usize::MAX };
+            let problems = asked.unwrap_or(PROBLEMS).min(windows.saturating_mul(PROBLEMS_OF_A_WINDOW));
+            let kept = adapter.clone();
+            let name = format!("`{variant}`, {problems} random problems, {dtype}, on {}", adapter.name);
+            trials.push(Trial::test(name, move || random_problems(&kept, *variant, dtype, problems, windows)));
         }
     }
     trials
@@ -108,15 +119,19 @@ fn adapter_trials(adapter: &Adapter) -> Vec<Trial> {
 
 /// Lets every variant that takes the problem compute it, and compares every element.
 fn check(gpu: &Gpu, name: &str, problem: &ConvProblem) -> Result<(), Failed> {
-    let mut random = Random(count(problem.output_shape()) as u64);
-    let input: Vec<f32> = (0..count(problem.input_shape())).map(|_| random.eighths()).collect();
-    let weight: Vec<f32> = (0..count(problem.weight_shape())).map(|_| random.eighths()).collect();
-    let expected = reference::conv(problem, &input, &weight);
     let variants: Vec<Variant> = Variant::all().iter().copied().filter(|&v| gpu.takes(v, problem)).collect();
     if variants.is_empty() {
         return Err(format!("{name}: no shader takes {problem:?}").into());
     }
-    for variant in variants {
+    check_by(gpu, &variants, name, problem)
+}
+
+fn check_by(gpu: &Gpu, variants: &[Variant], name: &str, problem: &ConvProblem) -> Result<(), Failed> {
+    let mut random = Random(count(problem.output_shape()) as u64);
+    let input: Vec<f32> = (0..count(problem.input_shape())).map(|_| random.eighths()).collect();
+    let weight: Vec<f32> = (0..count(problem.weight_shape())).map(|_| random.eighths()).collect();
+    let expected = reference::conv(problem, &input, &weight);
+    for &variant in variants {
         let actual = gpu.compute(variant, problem, &input, &weight).map_err(|error| format!("{name}: {error}"))?;
         // The sums of these values are exact in single precision; half precision rounds the result.
         let tolerance = if problem.dtype() == DType::F16 { 1.0 / 1024.0 } else { 0.0 };
@@ -174,26 +189,47 @@ fn random_convs() -> Vec<Conv> {
     ]
 }
 
-fn describe(conv: Conv) -> String {
-    let [window, stride, dilation] = [conv.window, conv.stride, conv.dilation].map(|[h, w]| format!("{h}x{w}"));
-    format!("window {window} stride {stride} dilation {dilation}")
-}
+/// Random problems of each variant: this many of every window.
+const PROBLEMS_OF_A_WINDOW: usize = 3;
+const PROBLEMS: usize = 12 * PROBLEMS_OF_A_WINDOW;
 
-/// Random problems with each window, so that there are more than 500 in all.
-const PROBLEMS_EACH: usize = 44;
-
-fn random_problems(adapter: &Adapter, conv: Conv, seed: u64, dtype: DType) -> Result<(), Failed> {
+/// Lets a variant compute so many random problems that it takes, over all or the first few windows in turn.
+fn random_problems(
+    adapter: &Adapter,
+    variant: Variant,
+    dtype: DType,
+    problems: usize,
+    windows: usize,
+) -> Result<(), Failed> {
     let gpu = Gpu::open(adapter)?;
-    let mut random = Random(seed * 1000 + 1);
-    let mut done = 0;
-    let wanted = if dtype == DType::F32 { PROBLEMS_EACH } else { PROBLEMS_EACH / 4 };
-    while done < wanted {
+    let number = Variant::all().iter().position(|&other| other == variant).unwrap_or_default();
+    let mut random = Random(number as u64 * 1000 + 1);
+    let convs: Vec<Conv> = random_convs().into_iter().take(windows).collect();
+    let (mut done, mut drawn) = (0, 0);
+    while done < problems {
+        let conv = convs[drawn / DRAWS % convs.len()];
+        drawn += 1;
+        if drawn > (problems + 1) * DRAWS * convs.len() {
+            return if done == 0 && !gpu.takes(variant, &grid(dtype)[0].1) {
+                // Its tiles or its exchange of values are too much for the adapter.
+                Ok(())
+            } else {
+                Err(format!("only {done} problems were found").into())
+            };
+        }
         let Some(problem) = random_problem(&mut random, conv, dtype) else { continue };
-        check(&gpu, &format!("problem {done}"), &problem)?;
-        done += 1;
+        if gpu.takes(variant, &problem) {
+            check_by(&gpu, &[variant], &format!("problem {done}"), &problem)?;
+            done += 1;
+            // The next window.
+            drawn = drawn.next_multiple_of(DRAWS);
+        }
     }
     Ok(())
 }
+
+/// Problems that are drawn with one window until one is found that the variant takes.
+const DRAWS: usize = 50;
 
 /// `None` if what was drawn is no problem, or one that takes the reference too long.
 fn random_problem(random: &mut Random, conv: Conv, dtype: DType) -> Option<ConvProblem> {
@@ -306,6 +342,26 @@ fn plausible(sample: Sample) -> Result<(), Failed> {
             Err(format!("a small convolution took {time:?}").into())
         }
         Sample::Taken(_) | Sample::Dropped(_) => Ok(()),
+    }
+}
+
+/// Both limits in each precision: checked, and of a size that devices have.
+fn roofs(adapter: &Adapter) -> Result<(), Failed> {
+    let gpu = Gpu::open(adapter)?;
+    for dtype in [DType::F32, DType::F16].into_iter().filter(|&dtype| gpu.supports(dtype)) {
+        for kind in [RoofKind::Arithmetic, RoofKind::Bandwidth] {
+            let mut ceiling = gpu.prepare_roof(kind, dtype)?;
+            let time = Timed::sample(&mut ceiling)?.ok_or("no time")?;
+            // From a slow processor that imitates a GPU, others at work beside it, to the largest GPUs.
+            let per_ns = ceiling.amount() as f64 / time.wall_ns as f64;
+            if !(0.01..5e6).contains(&per_ns) {
+                return Err(format!("{kind:?} in {dtype}: {per_ns} a nanosecond").into());
+            }
+        }
+    }
+    match gpu.prepare_roof(RoofKind::Arithmetic, DType::BF16) {
+        Err(CeilingError::Elements { .. }) => Ok(()),
+        other => Err(format!("bfloat16: {other:?}").into()),
     }
 }
 

@@ -396,7 +396,7 @@ fn impossible_wishes_are_refused() {
         &["profile", "--target", "no such adapter"],
         &["profile", "--workload", "paper"],
         &["profile", "--time", "0"],
-        &["profile", "--dtype", "i8"],
+        &["profile", "--dtype", "i4"],
         &["profile", "--batch", "0"],
         &["profile", "--target", "cpu", "--output", "no such folder/profile.yaml"],
         &["select", "--policy", "best", "patent.yaml"],
@@ -420,7 +420,7 @@ fn impossible_wishes_are_refused() {
     error: no adapter is called `no such adapter`
     error: invalid value 'paper' for '--workload <WORKLOAD>': unknown workload `paper`; known are `bases`, `stages`, `patent`
     error: invalid value '0' for '--time <SECONDS>': not from 0.1 to 3600
-    error: invalid value 'i8' for '--dtype <DTYPE>': not one of f32, f16 and bf16
+    error: invalid value 'i4' for '--dtype <DTYPE>': not one of f32, f16, bf16 and i8
     error: invalid value '0' for '--batch <N>': 0 is not in 1..=4294967295
     error: cannot write `no such folder/profile.yaml`
     error: invalid value 'best' for '--policy <POLICY>': unknown policy `best`; known are `densest`, `census`, `latency-aware`, `per-stage`

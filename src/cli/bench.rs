@@ -11,7 +11,7 @@ use bbc::onnx::shapes::InputSizes;
 use bbc::onnx::summary::{Layer, summarize_at};
 use bbc::profile::network::{Network, Settings};
 use bbc::profile::sampling::{
-    Budget, Interval, Progress, SamplingError, median, median_interval, paired_ratios, quantile, sample_rounds,
+    Budget, Interval, Progress, SamplingError, Time, median, median_interval, paired_ratios, quantile, sample_rounds,
 };
 use bbc::runtime::Runtime;
 use bbc::runtime::noise::Sizes;
@@ -342,9 +342,11 @@ fn measure(
     };
     let samples = sample_rounds(&mut bound, budget(args), args.seed, &mut on_progress);
     bar.finish_and_clear();
-    let samples = samples.map_err(|SamplingError { index, source }| {
+    let samples = samples.map_err(|SamplingError { index, source, .. }| {
         Failure::from(anyhow::Error::new(source).context(cannot(&contenders[index])))
     })?;
+    let wall = |samples: Vec<Option<Time>>| samples.into_iter().map(|time| Some(time?.wall_ns)).collect();
+    let samples: Vec<Vec<Option<u64>>> = samples.into_iter().map(wall).collect();
     let ratio = match &samples[..] {
         [first, second] => Some(Ratio::of(first, second)),
         _ => None,

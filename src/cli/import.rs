@@ -186,6 +186,9 @@ impl Args {
                 load_average: None,
             },
             stages: Vec::new(),
+            conditions: None,
+            incomplete: None,
+            roofs: Vec::new(),
             measurements: imported.measurements.clone(),
         }
     }

@@ -8,26 +8,33 @@ use std::time::Duration;
 
 use bbc::census::{self, Census, CommonStage, Representative};
 use bbc::conv::{Candidate, ProblemError};
+use bbc::profile::conditions::{Caution, Conditions, State};
+use bbc::profile::roof::Roof;
 use bbc::profile::sampling::{Budget, Progress, Samples, SamplingError, Timed, sample_rounds};
 use bbc::profile::{
-    BASES, Device, DeviceKind, FORMAT, Instrument, InstrumentKind, Measurement, Profile, Settings, StageShare, Task,
-    Timing, UnknownWorkload, Workload,
+    BASES, Device, DeviceKind, FORMAT, Incomplete, Instrument, InstrumentKind, Measurement, Profile, Settings,
+    StageShare, Task, Timing, UnknownWorkload, Workload,
 };
 use bbc::tensor::DType;
 use indicatif::ProgressBar;
 
 use super::failure::{Explain, Failure};
-use super::output;
+#[cfg(any(feature = "gpu", feature = "run"))]
+use super::roofs;
 use super::target::{self, Here, Target, Wish};
+use super::{conditions, output};
 
 /// Rounds that are made whatever time they take.
 const MIN_ROUNDS: u32 = 10;
 /// Rounds before sampling may end early.
-const ENOUGH_ROUNDS: u32 = 30;
+pub(crate) const ENOUGH_ROUNDS: u32 = 30;
 /// Most rounds.
 const MAX_ROUNDS: u32 = 1000;
-/// Sampling ends early when every median is known this well.
-const PRECISION: f64 = 0.01;
+/// Sampling ends early when every median is known this well, to both sides.
+pub(crate) const PRECISION: f64 = 0.02;
+
+/// The time sampling takes at most if nothing else is asked for: where the processor computes, and on a GPU.
+const DEFAULT_TIME: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(30)];
 
 /// How long shaders are tried for one problem.
 #[cfg(feature = "gpu")]
@@ -109,8 +116,10 @@ pub(crate) struct Plan {
     pub(crate) instrument: Option<InstrumentKind>,
     /// Which problems.
     pub(crate) problems: Problems,
-    /// How long sampling may take, all instruments together.
-    pub(crate) time: Duration,
+    /// How long sampling may take, all instruments together; `None` for what suits the device.
+    pub(crate) time: Option<Duration>,
+    /// Whether to measure what the device reaches at most.
+    pub(crate) roofs: bool,
     /// Images in every problem.
     pub(crate) batch: u32,
     /// Element type of every problem.
@@ -128,9 +137,23 @@ pub(crate) fn measure(machine: &Here<'_>, plan: &Plan) -> Result<Profile, Failur
         .tasks(plan.batch, plan.dtype)
         .doing(|| format!("workload `{}` cannot be computed with batch {}", plan.problems, plan.batch))?;
     let target = target::resolve(&plan.target, machine)?;
-    let load_average = load_average();
+    let load_average = conditions::load_average();
     warn_if_busy(load_average);
-    let mut run = Run { plan, tasks, measurements: Vec::new(), versions: versions(), rounds: 0, threads: None };
+    let time = plan.time.unwrap_or_else(|| machine.default_time(&target));
+    let mut run = Run {
+        plan,
+        tasks,
+        time,
+        gpu: None,
+        load_average,
+        conditions: None,
+        incomplete: None,
+        roofs: Vec::new(),
+        measurements: Vec::new(),
+        versions: versions(),
+        rounds: 0,
+        threads: None,
+    };
     let device = match &target {
         Target::Cpu => run.processor(machine)?,
         Target::Provider(name) => run.unnamed_gpu(machine, name)?,
@@ -142,18 +165,46 @@ pub(crate) fn measure(machine: &Here<'_>, plan: &Plan) -> Result<Profile, Failur
         batch: plan.batch,
         threads: run.threads,
         rounds: run.rounds,
-        time_budget_s: plan.time.as_secs_f64(),
+        time_budget_s: time.as_secs_f64(),
         seed: plan.seed,
         load_average,
     };
-    let stages = plan.problems.stages();
-    Ok(Profile { format: FORMAT, device, versions: run.versions, settings, stages, measurements: run.measurements })
+    Ok(Profile {
+        format: FORMAT,
+        device,
+        versions: run.versions,
+        settings,
+        stages: plan.problems.stages(),
+        conditions: run.conditions,
+        incomplete: run.incomplete,
+        roofs: run.roofs,
+        measurements: run.measurements,
+    })
+}
+
+impl Here<'_> {
+    fn default_time(&self, target: &Target) -> Duration {
+        let software = match target {
+            Target::Cpu => true,
+            Target::Provider(_) => false,
+            Target::Adapter(index) => self.is_software(*index),
+        };
+        DEFAULT_TIME[usize::from(!software)]
+    }
 }
 
 /// A measurement under way.
 struct Run<'p> {
     plan: &'p Plan,
     tasks: Vec<Task>,
+    time: Duration,
+    /// The name of the GPU, if it is one.
+    gpu: Option<String>,
+    /// Before anything was done.
+    load_average: Option<f64>,
+    conditions: Option<Conditions>,
+    incomplete: Option<Incomplete>,
+    roofs: Vec<Roof>,
     measurements: Vec<Measurement>,
     versions: BTreeMap<String, String>,
     rounds: u32,
@@ -162,9 +213,11 @@ struct Run<'p> {
 
 /// What was learned about a problem before it was timed.
 struct Prepared {
+    task: Task,
     instrument: Instrument,
     timing: Timing,
     max_error: f32,
+    computed_in: Option<DType>,
 }
 
 impl Run<'_> {
@@ -173,7 +226,7 @@ impl Run<'_> {
             return Err(Failure::new("shaders do not run on the processor as such")
                 .with_hint("name a software adapter with `--target`; `bbc devices` lists them"));
         }
-        self.provider(machine, "cpu", self.plan.time)?;
+        self.provider(machine, "cpu", self.time)?;
         Ok(Device { name: processor_name(), kind: DeviceKind::Cpu, backend: "cpu".into(), driver: String::new() })
     }
 
@@ -182,8 +235,9 @@ impl Run<'_> {
             return Err(Failure::new("wgpu finds no adapter for this GPU, so that shaders cannot run on it")
                 .with_hint("install the Vulkan driver, or measure with `--instrument provider`"));
         }
-        self.provider(machine, provider, self.plan.time)?;
         let name = format!("the GPU that provider {provider} takes");
+        self.gpu = Some(name.clone());
+        self.provider(machine, provider, self.time)?;
         Ok(Device { name, kind: DeviceKind::OtherGpu, backend: provider.into(), driver: String::new() })
     }
 
@@ -196,10 +250,13 @@ impl Run<'_> {
     fn adapter(&mut self, machine: &Here<'_>, index: usize) -> Result<Device, Failure> {
         let adapter = &machine.wgpu_adapters()[index];
         let provider = machine.provider_of(&Target::Adapter(index));
+        self.gpu = (!adapter.is_software()).then(|| adapter.name.clone());
         let both = self.plan.instrument.is_none() && provider.is_some();
-        let time = if both { self.plan.time / 2 } else { self.plan.time };
-        if self.plan.instrument != Some(InstrumentKind::Provider) {
-            self.shaders(adapter, time)?;
+        let time = if both { self.time / 2 } else { self.time };
+        // Shaders are not asked for what they do not compute where something else computes it.
+        let computed = matches!(self.plan.dtype, DType::F32 | DType::F16);
+        if self.plan.instrument.map_or(computed || !both, |instrument| instrument == InstrumentKind::Shader) {
+            self.shaders(adapter, if computed { time } else { self.time })?;
         }
         match (self.plan.instrument, provider) {
             (Some(InstrumentKind::Provider), None) => {
@@ -219,34 +276,42 @@ impl Run<'_> {
 
     #[cfg(feature = "gpu")]
     fn shaders(&mut self, adapter: &bbc::profile::shader::Adapter, time: Duration) -> Result<(), Failure> {
-        use bbc::profile::shader::Gpu;
+        use bbc::profile::shader::{Gpu, GpuError, PrepareError};
 
         let gpu = Gpu::open(adapter)?;
         let bar = output::timed_progress(self.tasks.len() as u64);
-        let mut tuned = Vec::new();
+        let (mut prepared, mut tuned) = (Vec::new(), Vec::new());
+        let mut failures = Failures::default();
         for task in &self.tasks {
             bar.set_message(format!("choosing the shader for {}", describe(task)));
-            let prepared = gpu.prepare(&task.problem, TUNING);
-            tuned.push(prepared.doing(|| format!("cannot measure {} by shaders", describe(task)))?);
+            match gpu.prepare(&task.problem, TUNING) {
+                Ok(problem) => {
+                    let shader = problem.shader_name();
+                    let (name, variant) = shader.split_once(' ').unwrap_or((&shader, ""));
+                    let (name, variant) = (name.to_owned(), variant.to_owned());
+                    prepared.push(Prepared {
+                        task: task.clone(),
+                        instrument: Instrument { kind: InstrumentKind::Shader, name, variant },
+                        timing: problem.timing().into(),
+                        max_error: problem.max_error(),
+                        computed_in: Some(task.problem.dtype()),
+                    });
+                    tuned.push(problem);
+                }
+                // A device that is gone does not come back for the next problem.
+                Err(error @ PrepareError::Gpu(GpuError::Lost { .. } | GpuError::Timeout { .. })) => {
+                    return Err(error).doing(|| format!("cannot measure {} by shaders", describe(task)));
+                }
+                Err(error) => failures.add(format!("cannot measure {} by shaders", describe(task)), error),
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let prepared = tuned
-            .iter()
-            .map(|tuned| {
-                let shader = tuned.shader_name();
-                let (name, variant) = shader.split_once(' ').unwrap_or((&shader, ""));
-                let (name, variant) = (name.to_owned(), variant.to_owned());
-                Prepared {
-                    instrument: Instrument { kind: InstrumentKind::Shader, name, variant },
-                    timing: tuned.timing().into(),
-                    max_error: tuned.max_error(),
-                }
-            })
-            .collect();
-        let samples = self.sample(&mut tuned, "shaders", time)?;
-        self.keep(prepared, samples);
-        Ok(())
+        self.lacks(failures.unless_all(tuned.len())?);
+        if self.plan.roofs {
+            self.roofs.extend(roofs::of_adapter(&gpu, self.plan.dtype, time, self.plan.seed));
+        }
+        self.sample(prepared, &mut tuned, "shaders", time)
     }
 
     #[cfg(not(feature = "run"))]
@@ -256,7 +321,7 @@ impl Run<'_> {
 
     #[cfg(feature = "run")]
     fn provider(&mut self, machine: &Here<'_>, name: &str, time: Duration) -> Result<(), Failure> {
-        use bbc::profile::provider::{Chains, Settings};
+        use bbc::profile::provider::{Copies, Settings};
         use bbc::runtime::provider::Provider;
 
         let provider = Provider::named(name).ok_or_else(|| Failure::new(format!("there is no provider `{name}`")))?;
@@ -268,38 +333,51 @@ impl Run<'_> {
         let threads = self.plan.threads.unwrap_or_else(processors);
         let settings = Settings { provider, threads, seed: self.plan.seed };
         let bar = output::timed_progress(self.tasks.len() as u64);
-        let mut chains = Vec::new();
+        let (mut prepared, mut copies) = (Vec::new(), Vec::new());
+        let mut failures = Failures::default();
         for task in &self.tasks {
             bar.set_message(format!("preparing {} ({name})", describe(task)));
-            let prepared = Chains::prepare(&runtime, &task.problem, &settings);
-            chains.push(prepared.doing(|| format!("cannot measure {} on provider `{name}`", describe(task)))?);
+            match Copies::prepare(&runtime, &task.problem, &settings) {
+                Ok(problem) => {
+                    prepared.push(Prepared {
+                        task: task.clone(),
+                        instrument: Instrument {
+                            kind: InstrumentKind::Provider,
+                            name: name.into(),
+                            variant: String::new(),
+                        },
+                        timing: problem.timing(),
+                        max_error: problem.max_error(),
+                        computed_in: problem.computed_in(),
+                    });
+                    copies.push(problem);
+                }
+                Err(error) => {
+                    failures.add(format!("cannot measure {} on provider `{name}`", describe(task)), error);
+                }
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let instrument = Instrument { kind: InstrumentKind::Provider, name: name.into(), variant: String::new() };
-        let prepared = chains
-            .iter()
-            .map(|chain| Prepared {
-                instrument: instrument.clone(),
-                timing: Timing::ChainSlope,
-                max_error: chain.max_error(),
-            })
-            .collect();
-        let mut bound = chains.iter_mut().map(Chains::bind).collect::<Result<Vec<_>, _>>()?;
-        let samples = self.sample(&mut bound, name, time)?;
+        self.lacks(failures.unless_all(copies.len())?);
         self.versions.insert("onnx_runtime".into(), runtime.version().to_string());
         self.threads = u32::try_from(threads.get()).ok();
-        self.keep(prepared, samples);
-        Ok(())
+        if self.plan.roofs {
+            let dtype = prepared.iter().find_map(|problem| problem.computed_in).unwrap_or(self.plan.dtype);
+            self.roofs.extend(roofs::of_provider(&runtime, name, dtype, &settings, time));
+        }
+        let mut bound = copies.iter_mut().map(Copies::bind).collect::<Result<Vec<_>, _>>()?;
+        self.sample(prepared, &mut bound, name, time)
     }
 
-    /// Times all tasks.
+    /// Times all problems and keeps the samples; those taken before a failure as well.
     fn sample<T: Timed<Error: std::error::Error + Send + Sync + 'static>>(
-        &self,
+        &mut self,
+        prepared: Vec<Prepared>,
         problems: &mut [T],
         by: &str,
         time: Duration,
-    ) -> Result<Samples, Failure> {
+    ) -> Result<(), Failure> {
         let budget = Budget {
             time,
             min_rounds: MIN_ROUNDS,
@@ -308,39 +386,95 @@ impl Run<'_> {
             precision: PRECISION,
         };
         let bar = output::timed_progress(1000);
-        let mut on_progress = |progress: Progress| self.show(&bar, by, progress);
+        let mut on_progress = |progress: Progress| show(&bar, &prepared[progress.index].task, by, progress);
+        // What is at work by now is what was prepared.
+        let before = State { load_average: self.load_average, ..conditions::state(self.gpu.as_deref()) };
         let samples = sample_rounds(problems, budget, self.plan.seed, &mut on_progress);
+        let after = conditions::state(self.gpu.as_deref());
         bar.finish_and_clear();
-        samples.map_err(|SamplingError { index, source }| {
-            let error: Result<Samples, _> = Err(source);
-            match error.doing(|| format!("cannot measure {} by {by} any more", describe(&self.tasks[index]))) {
-                Err(failure) => failure,
-                Ok(_) => unreachable!("an error stays one"),
+        let before = self.conditions.take().map_or(before, |conditions| conditions.before);
+        self.conditions =
+            Some(Conditions { debug_build: cfg!(debug_assertions), processors: processor_count(), before, after });
+        let samples = samples.or_else(|SamplingError { index, source, samples }| {
+            let doing = format!("cannot measure {} by {by} any more", describe(&prepared[index].task));
+            if samples.iter().all(Vec::is_empty) {
+                return Err(source).doing(|| doing);
             }
-        })
+            self.lacks(Some(Incomplete { doing, reason: source.to_string() }));
+            Ok(samples)
+        })?;
+        self.keep(prepared, samples);
+        Ok(())
     }
 
-    fn show(&self, bar: &ProgressBar, by: &str, progress: Progress) {
-        bar.set_position((progress.done * 1000.0) as u64);
-        let (task, round) = (describe(&self.tasks[progress.index]), progress.rounds + 1);
-        bar.set_message(format!("timing {task} ({by}), round {round}, {:.0} s left", progress.left.as_secs_f64()));
+    /// Remembers what is missing first.
+    fn lacks(&mut self, missing: Option<Incomplete>) {
+        self.incomplete = self.incomplete.take().or(missing);
     }
 
     fn keep(&mut self, prepared: Vec<Prepared>, samples: Samples) {
         let rounds = samples.first().map_or(0, Vec::len);
         self.rounds = self.rounds.max(u32::try_from(rounds).unwrap_or(u32::MAX));
-        for ((task, prepared), samples_ns) in self.tasks.iter().zip(prepared).zip(samples) {
+        for (prepared, samples) in prepared.into_iter().zip(samples) {
+            let processor_ns: Vec<Option<u64>> =
+                samples.iter().map(|sample| sample.and_then(|time| time.processor_ns)).collect();
+            let told = processor_ns.iter().any(Option::is_some);
             self.measurements.push(Measurement {
-                candidate: task.candidate,
-                layers: task.layers,
-                problem: task.problem.clone(),
+                candidate: prepared.task.candidate,
+                layers: prepared.task.layers,
+                problem: prepared.task.problem,
                 instrument: prepared.instrument,
                 timing: prepared.timing,
                 max_error: Some(prepared.max_error),
-                samples_ns,
+                computed_in: prepared.computed_in,
+                samples_ns: samples.iter().map(|sample| sample.map(|time| time.wall_ns)).collect(),
+                processor_ns: if told { processor_ns } else { Vec::new() },
             });
         }
     }
+}
+
+/// Problems that could not be prepared.
+#[derive(Default)]
+struct Failures(Vec<(String, anyhow::Error)>);
+
+impl Failures {
+    fn add(&mut self, doing: String, error: impl Into<anyhow::Error>) {
+        self.0.push((doing, error.into()));
+    }
+
+    /// What is missing, where others could be prepared; a failure where none could.
+    fn unless_all(self, prepared: usize) -> Result<Option<Incomplete>, Failure> {
+        let more = self.0.len().saturating_sub(1);
+        let Some((doing, error)) = self.0.into_iter().next() else { return Ok(None) };
+        if prepared == 0 {
+            return Err(error).doing(|| doing);
+        }
+        let others =
+            if more == 0 { String::new() } else { format!("; {more} more problems could not be measured either") };
+        Ok(Some(Incomplete { doing, reason: format!("{error:#}{others}") }))
+    }
+}
+
+fn show(bar: &ProgressBar, task: &Task, by: &str, progress: Progress) {
+    bar.set_position((progress.done * 1000.0) as u64);
+    let (task, round) = (describe(task), progress.rounds + 1);
+    bar.set_message(format!("timing {task} ({by}), round {round}, {:.0} s left", progress.left.as_secs_f64()));
+}
+
+fn warn_if_busy(load_average: Option<f64>) {
+    if let Some(busy) = load_average.and_then(|load| Caution::of_load(load, processor_count(), false)) {
+        output::warning(&busy.to_string());
+    }
+}
+
+/// Says what on this machine, or of this build, makes times untrustworthy.
+#[cfg(feature = "run")]
+pub(crate) fn warn_if_not_trustworthy() {
+    if cfg!(debug_assertions) {
+        output::warning(&Caution::DebugBuild.to_string());
+    }
+    warn_if_busy(conditions::load_average());
 }
 
 /// A task in a few words: `conv3x3 at 64x56x56`.
@@ -358,6 +492,10 @@ pub(crate) fn processors() -> NonZero<usize> {
     std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
 }
 
+fn processor_count() -> u32 {
+    u32::try_from(processors().get()).unwrap_or(u32::MAX)
+}
+
 /// The processor's name where the system tells it, else its architecture.
 fn processor_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -366,33 +504,10 @@ fn processor_name() -> String {
     name.filter(|name| !name.is_empty()).unwrap_or(std::env::consts::ARCH).to_owned()
 }
 
-/// Mean number of running processes over the last minute, where the system tells it.
-fn load_average() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
-    text.split_whitespace().next()?.parse().ok().filter(|load: &f64| load.is_finite() && *load >= 0.0)
-}
-
-/// Says what on this machine, or of this build, makes times untrustworthy.
-#[cfg(feature = "run")]
-pub(crate) fn warn_if_not_trustworthy() {
-    if cfg!(debug_assertions) {
-        output::warning("this is a debug build of bbc: times of short runs hold more of it than they should");
-    }
-    warn_if_busy(load_average());
-}
-
-fn warn_if_busy(load_average: Option<f64>) {
-    let processors = processors();
-    if let Some(load) = load_average.filter(|load| *load > 0.5 * processors.get() as f64) {
-        output::warning(&format!(
-            "the machine is busy: {load} running processes on {processors} processors in the last minute; figures will \
-             be low and spread widely, least so with `--threads 1`"
-        ));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bbc::profile::sampling::Time;
+
     use super::*;
 
     /// What a base has and the published five do not name is measured too, at the stages that have a fair part of its
@@ -436,5 +551,91 @@ mod tests {
         assert_eq!(problems.stages().len(), 4);
         assert_eq!("stages".parse::<Problems>().unwrap().stages(), []);
         assert!("base".parse::<Problems>().unwrap_err().to_string().contains("did you mean `bases`?"));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the device was lost")]
+    struct Lost;
+
+    /// Takes its number of microseconds so many times.
+    struct Fake {
+        us: u64,
+        times: u32,
+    }
+
+    impl Timed for Fake {
+        type Error = Lost;
+
+        fn sample(&mut self) -> Result<Option<Time>, Lost> {
+            self.times = self.times.checked_sub(1).ok_or(Lost)?;
+            Ok(Some(Time { wall_ns: self.us * 1000, processor_ns: None }))
+        }
+    }
+
+    /// Samples two problems, the second of which can be timed so many times.
+    fn sampled(times: u32) -> Result<(Vec<usize>, Option<Incomplete>), String> {
+        let plan = Plan {
+            target: Wish::Cpu,
+            instrument: None,
+            problems: Problems::Workload(Workload::Patent),
+            time: None,
+            roofs: false,
+            batch: 1,
+            dtype: DType::F32,
+            threads: None,
+            seed: 0,
+        };
+        let tasks = plan.problems.tasks(1, DType::F32).unwrap()[..2].to_vec();
+        let prepared = tasks.iter().map(|task| Prepared {
+            task: task.clone(),
+            instrument: Instrument { kind: InstrumentKind::Provider, name: "fake".into(), variant: String::new() },
+            timing: Timing::ChainSlope,
+            max_error: 0.0,
+            computed_in: None,
+        });
+        let prepared = prepared.collect();
+        let mut run = Run {
+            plan: &plan,
+            tasks,
+            time: Duration::ZERO,
+            gpu: None,
+            load_average: None,
+            conditions: None,
+            incomplete: None,
+            roofs: Vec::new(),
+            measurements: Vec::new(),
+            versions: BTreeMap::new(),
+            rounds: 0,
+            threads: None,
+        };
+        let mut problems = [Fake { us: 5, times: 1000 }, Fake { us: 7, times }];
+        run.sample(prepared, &mut problems, "fake", Duration::ZERO).map_err(|failure| failure.to_string())?;
+        Ok((run.measurements.iter().map(|m| m.samples_ns.len()).collect(), run.incomplete))
+    }
+
+    #[test]
+    fn what_was_measured_before_a_failure_is_kept_and_marked() {
+        assert_eq!(sampled(1000), Ok((vec![MIN_ROUNDS as usize; 2], None)));
+        let (samples, incomplete) = sampled(3).unwrap();
+        assert!(samples == [3, 3] || samples == [4, 3], "{samples:?}");
+        let doing = "cannot measure conv3x3 at 512x64x64 by fake any more".to_owned();
+        assert_eq!(incomplete, Some(Incomplete { doing, reason: "the device was lost".into() }));
+    }
+
+    #[test]
+    fn problems_that_cannot_be_prepared_are_missing_unless_there_are_no_others() {
+        let mut failures = Failures::default();
+        assert!(Failures::default().unless_all(0).unwrap().is_none());
+        failures.add("cannot measure a".into(), Lost);
+        failures.add("cannot measure b".into(), Lost);
+        let Some(Incomplete { doing, reason }) = failures.unless_all(1).unwrap() else { panic!("two are missing") };
+        assert_eq!(doing, "cannot measure a");
+        assert_eq!(reason, "the device was lost; 1 more problems could not be measured either");
+        let mut failures = Failures::default();
+        failures.add("cannot measure a".into(), Lost);
+        insta::assert_snapshot!(failures.unless_all(0).unwrap_err(), @r"
+        cannot measure a
+          Caused by: the device was lost
+        ");
     }
 }

@@ -13,6 +13,7 @@ use self::failure::Failure;
 mod bench;
 mod census;
 mod compile;
+mod conditions;
 mod devices;
 mod emit;
 mod failure;
@@ -27,6 +28,8 @@ mod output;
 mod policies;
 mod profile;
 mod ranking;
+#[cfg(any(feature = "gpu", feature = "run"))]
+mod roofs;
 #[cfg(feature = "run")]
 mod run;
 mod select;

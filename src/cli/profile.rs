@@ -4,22 +4,23 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bbc::profile::{self, InstrumentKind, Measurement, Profile};
+use bbc::profile::conditions::Caution;
+use bbc::profile::roof::{Roof, RoofKind};
+use bbc::profile::sampling::median;
+use bbc::profile::{self, DeviceKind, InstrumentKind, Measurement, Profile};
 use bbc::select::{Policy, Rules, rankings};
 use bbc::tensor::DType;
+use bbc::units::show_duration;
 use serde::Serialize;
 
 use super::census::BaseArgs;
 use super::failure::Failure;
 use super::files::Staged;
-use super::measure::{Plan, Problems, measure};
+use super::measure::{ENOUGH_ROUNDS, PRECISION, Plan, Problems, measure};
 use super::policies::{Policies, PolicyEntry};
 use super::ranking::{self, DeviceEntry, RankingEntry};
 use super::target::{Here, Wish};
 use super::{Global, Outcome, import, output};
-
-/// Seconds that samples are taken for, if nothing else is asked for.
-pub(crate) const DEFAULT_TIME: &str = "25";
 
 /// Options of `bbc profile`.
 #[derive(Debug, clap::Args)]
@@ -39,14 +40,15 @@ pub(crate) struct Args {
     workload: Problems,
     #[command(flatten)]
     bases: BaseArgs,
-    /// How long to take samples, in seconds; preparing comes on top
-    #[arg(long, value_name = "SECONDS", default_value = DEFAULT_TIME, value_parser = seconds)]
-    time: Duration,
+    /// How long to take samples at the most, in seconds, if they are not precise enough before; 120 on a processor and
+    /// 30 on a GPU if not given, and preparing comes on top
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    time: Option<Duration>,
     /// Images in every problem
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// Element type: `f32`, `f16` or `bf16`
-    #[arg(long, default_value = "f32", value_parser = float_type)]
+    /// Element type: `f32`, `f16`, `bf16` or, on a provider, `i8`
+    #[arg(long, default_value = "f32", value_parser = element_type)]
     dtype: DType,
     /// Processor threads an execution provider may use; as many as there are processors if not given
     #[arg(long, value_name = "N")]
@@ -82,6 +84,9 @@ struct Report<'p> {
     device: DeviceEntry,
     versions: &'p std::collections::BTreeMap<String, String>,
     settings: &'p profile::Settings,
+    conditions: &'p Option<profile::conditions::Conditions>,
+    incomplete: &'p Option<profile::Incomplete>,
+    roofs: Vec<RoofEntry>,
     rankings: Vec<RankingEntry>,
     policies: Vec<PolicyEntry>,
     measurements: Vec<MeasurementEntry>,
@@ -108,10 +113,29 @@ struct MeasurementEntry {
     operations_flop: u64,
     median_s: Option<f64>,
     median_interval_s: Option<[f64; 2]>,
+    median_processor_s: Option<f64>,
     density_flop_per_s: Option<f64>,
+    density_flop_per_processor_s: Option<f64>,
+    intensity_flop_per_byte: f64,
+    computed_in: Option<DType>,
+    /// The density as a share of what is possible at this intensity, and what limits it.
+    share_of_roof: Option<f64>,
+    limited_by: Option<RoofKind>,
     samples: usize,
     samples_thrown_away: usize,
     max_error: Option<f32>,
+}
+
+/// What the device reaches at most.
+#[derive(Serialize)]
+struct RoofEntry {
+    kind: RoofKind,
+    instrument: profile::Instrument,
+    dtype: DType,
+    timing: profile::Timing,
+    flop_per_s: Option<f64>,
+    bytes_per_s: Option<f64>,
+    samples: usize,
 }
 
 /// Measures and prints.
@@ -131,23 +155,34 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
             device: DeviceEntry::of(&profile.device),
             versions: &profile.versions,
             settings: &profile.settings,
+            conditions: &profile.conditions,
+            incomplete: &profile.incomplete,
+            roofs: profile.roofs.iter().map(RoofEntry::of).collect(),
             rankings: rankings(&profile).iter().map(RankingEntry::of).collect(),
             policies: policies.entries(),
-            measurements: profile.measurements.iter().map(MeasurementEntry::of).collect(),
+            measurements: profile.measurements.iter().map(|m| MeasurementEntry::of(m, &profile.roofs)).collect(),
             profile: written,
         })?;
     } else {
-        let tables: Vec<String> = rankings(&profile)
-            .iter()
-            .map(|of_source| ranking::table(of_source, profile.device.kind.is_software()))
-            .collect();
+        let tables: Vec<String> =
+            rankings(&profile).iter().map(|of_source| ranking::table_under_roof(of_source, &profile)).collect();
         output::result(&format!("{}{}\n{}", ranking::heading(&profile), tables.concat(), policies.tables()))?;
+        note_above_roof(&profile);
+        note_precision(&profile);
         match written {
             Some(Written { file, .. }) => output::note(&format!("wrote `{file}`; `bbc select` chooses from it")),
             None => output::note("the samples are not kept; `-o profile.yaml` keeps them"),
         }
     }
-    Ok(Outcome::Done)
+    match profile.incomplete {
+        Some(incomplete) => Err(ended_early(&incomplete)),
+        None => Ok(Outcome::Done),
+    }
+}
+
+/// Why a profile is not whole, as the failure that it is.
+pub(crate) fn ended_early(incomplete: &profile::Incomplete) -> Failure {
+    Failure::new(format!("{}\n  Caused by: {}", incomplete.doing, incomplete.reason.replace('\n', "\n  ")))
 }
 
 impl Args {
@@ -161,6 +196,7 @@ impl Args {
             }),
             problems: census.map_or_else(|| self.workload.clone(), Problems::Bases),
             time: self.time,
+            roofs: true,
             batch: self.batch,
             dtype: self.dtype,
             threads: self.threads,
@@ -185,6 +221,18 @@ pub(crate) fn warn(profile: &Profile) {
             profile.device.name
         ));
     }
+    if let Some(conditions) = &profile.conditions {
+        let own = profile.settings.threads.unwrap_or(1);
+        let on_processor = matches!(profile.device.kind, DeviceKind::Cpu | DeviceKind::Software);
+        for caution in conditions.cautions(own, on_processor) {
+            // That others were at work before is said before.
+            if !matches!(caution, Caution::Busy { after: false, .. }) {
+                output::warning(&caution.to_string());
+            }
+        }
+    }
+    warn_of_waiting(profile);
+    warn_of_imprecision(profile);
     for measurement in &profile.measurements {
         let (dropped, samples) = (measurement.dropped(), measurement.samples_ns.len());
         if dropped * 4 > samples {
@@ -198,9 +246,120 @@ pub(crate) fn warn(profile: &Profile) {
     }
 }
 
+/// Threads that got less than this share of their processors were kept from them.
+const KEPT_AT_WORK: f64 = 0.85;
+
+/// Says where the clock and the processor time of a provider on the processor disagree: its threads wait for each other
+/// busily, so that they only stop where others take their processors.
+fn warn_of_waiting(profile: &Profile) {
+    let Some(threads) = profile.settings.threads.map(f64::from) else { return };
+    let of_providers = profile.measurements.iter().filter(|m| m.instrument.kind == InstrumentKind::Provider);
+    let shares: Vec<(f64, &Measurement)> =
+        of_providers.filter_map(|measurement| Some((measurement.processors()? / threads, measurement))).collect();
+    let waited = shares.iter().filter(|(share, _)| *share < KEPT_AT_WORK).count();
+    let Some((share, worst)) = shares.iter().min_by(|(one, _), (other, _)| one.total_cmp(other)) else { return };
+    if let (true, Some(median), Some(processor)) = (waited > 0, worst.median(), worst.processor_time()) {
+        output::warning(&format!(
+            "clock and processor time disagree for {waited} of {} problems: others kept the processors busy, or the \
+             threads waited; {} took {} of processor time in {} on {threads} threads, {:.0} % of what they could have",
+            shares.len(),
+            describe(worst),
+            show_duration(processor),
+            show_duration(median),
+            share * 100.0
+        ));
+    }
+}
+
+/// Says where there were too few rounds, or samples spread too widely, for the precision that was meant.
+fn warn_of_imprecision(profile: &Profile) {
+    let measured = || profile.measurements.iter().filter(|m| m.instrument.kind != InstrumentKind::Published);
+    // A profile of others', or of an older bbc, may have ended by other rules.
+    if profile.conditions.is_none() {
+        return;
+    }
+    let fewest = measured().map(|m| m.samples_ns.len()).min().unwrap_or(0);
+    if fewest < ENOUGH_ROUNDS as usize {
+        output::warning(&format!(
+            "there was time for {fewest} rounds only, and {ENOUGH_ROUNDS} are needed to trust the intervals; give more with \
+             `--time`"
+        ));
+    }
+    let precision = |m: &Measurement| Some(m.median_interval()?.half_width() / median(&m.kept())?);
+    let precisions: Vec<(f64, &Measurement)> = measured().filter_map(|m| Some((precision(m)?, m))).collect();
+    let imprecise = precisions.iter().filter(|(precision, _)| *precision > PRECISION).count();
+    let Some((worst, of)) = precisions.iter().max_by(|(one, _), (other, _)| one.total_cmp(other)) else { return };
+    if imprecise > 0 {
+        output::warning(&format!(
+            "time was up before the medians of {imprecise} of {} problems were known within {:.0} %; that of {} is known \
+             within {:.1} %",
+            precisions.len(),
+            PRECISION * 100.0,
+            describe(of),
+            worst * 100.0
+        ));
+    }
+}
+
+/// Notes what stands above the roof, and why that can be.
+fn note_above_roof(profile: &Profile) {
+    let place = |m: &Measurement| m.place(&profile.roofs).map(|place| place.share);
+    let shares: Vec<(f64, &Measurement)> = profile.measurements.iter().filter_map(|m| Some((place(m)?, m))).collect();
+    let above = shares.iter().filter(|(share, _)| *share > 1.0).count();
+    let Some((highest, of)) = shares.iter().max_by(|(one, _), (other, _)| one.total_cmp(other)) else { return };
+    if above > 0 {
+        output::note(&format!(
+            "{above} of {} problems stand above the roof, {} at {:.0} % of it: operations are counted as the direct \
+             algorithm does them, of which Winograd's needs fewer, and bytes as if none of them came from a cache",
+            shares.len(),
+            describe(of),
+            highest * 100.0
+        ));
+    }
+}
+
+/// Notes where another precision was computed in than the one asked for.
+fn note_precision(profile: &Profile) {
+    let asked = profile.settings.dtype;
+    let other =
+        profile.measurements.iter().find_map(|m| m.computed_in.filter(|found| *found != asked).map(|found| (m, found)));
+    if let Some((measurement, found)) = other {
+        output::note(&format!(
+            "`{}` has no kernels for {asked} here: it computed in {found}, as its own record of the nodes that ran shows",
+            measurement.instrument.name
+        ));
+    }
+    if asked == DType::I8 && profile.measurements.iter().any(|m| m.computed_in.is_none()) {
+        output::note("the provider does not show what it computed in; that it was integers is not proven");
+    }
+}
+
+/// A measurement in a few words: `conv3x3 at 64x56x56`.
+fn describe(measurement: &Measurement) -> String {
+    let [height, width] = measurement.problem.input();
+    format!("{} at {}x{height}x{width}", measurement.candidate, measurement.problem.in_channels())
+}
+
+impl RoofEntry {
+    fn of(roof: &Roof) -> Self {
+        let per_s =
+            |kind| roof.median().filter(|_| roof.kind == kind).map(|time| roof.amount as f64 / time.as_secs_f64());
+        Self {
+            kind: roof.kind,
+            instrument: roof.instrument.clone(),
+            dtype: roof.dtype,
+            timing: roof.timing,
+            flop_per_s: per_s(RoofKind::Arithmetic),
+            bytes_per_s: per_s(RoofKind::Bandwidth),
+            samples: roof.samples_ns.iter().flatten().count(),
+        }
+    }
+}
+
 impl MeasurementEntry {
-    fn of(measurement: &Measurement) -> Self {
+    fn of(measurement: &Measurement, roofs: &[Roof]) -> Self {
         let problem = &measurement.problem;
+        let place = measurement.place(roofs);
         Self {
             candidate: measurement.candidate.to_string(),
             instrument: measurement.instrument.clone(),
@@ -216,7 +375,16 @@ impl MeasurementEntry {
             median_interval_s: measurement
                 .median_interval()
                 .map(|interval| [interval.low, interval.high].map(|ns| ns * 1e-9)),
+            median_processor_s: measurement.processor_time().map(|time| time.as_secs_f64()),
             density_flop_per_s: measurement.density().map(|density| density.0),
+            density_flop_per_processor_s: measurement
+                .processor_time()
+                .and_then(|time| problem.flops().per(time))
+                .map(|density| density.0),
+            intensity_flop_per_byte: measurement.intensity().0,
+            computed_in: measurement.computed_in,
+            share_of_roof: place.map(|place| place.share),
+            limited_by: place.map(|place| place.limit),
             samples: measurement.samples_ns.len() - measurement.dropped(),
             samples_thrown_away: measurement.dropped(),
             max_error: measurement.max_error,
@@ -234,9 +402,9 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn float_type(text: &str) -> Result<DType, String> {
-    [DType::F32, DType::F16, DType::BF16]
+fn element_type(text: &str) -> Result<DType, String> {
+    [DType::F32, DType::F16, DType::BF16, DType::I8]
         .into_iter()
         .find(|dtype| dtype.to_string() == text)
-        .ok_or_else(|| "not one of f32, f16 and bf16".into())
+        .ok_or_else(|| "not one of f32, f16, bf16 and i8".into())
 }

@@ -1,8 +1,9 @@
 //! Candidates in order of density, for people and as JSON.
 
+use bbc::profile::roof::{self, Roofline};
 use bbc::profile::sampling::Interval;
-use bbc::profile::{Device, Profile};
-use bbc::select::{LeftOut, Ranked, Ranking};
+use bbc::profile::{Device, Incomplete, Profile};
+use bbc::select::{LeftOut, Ranked, Ranking, Source};
 use bbc::units::{FlopsPerSecond, show_duration};
 use serde::Serialize;
 
@@ -92,8 +93,12 @@ pub(crate) fn heading(profile: &Profile) -> String {
         if kind.is_software() { "\nSOFTWARE ADAPTER: its results are right, its speed means nothing" } else { "" };
     let counted = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let threads = settings.threads.map(|n| format!(", {}", counted(n, "thread"))).unwrap_or_default();
+    let cut_off = match &profile.incomplete {
+        Some(Incomplete { doing, reason }) => format!("NOT ALL OF IT WAS MEASURED: {doing}: {reason}\n"),
+        None => String::new(),
+    };
     format!(
-        "{name} ({backend}{driver}){software}\nworkload {}, {}, batch {}{threads}, {}\n",
+        "{name} ({backend}{driver}){software}\nworkload {}, {}, batch {}{threads}, {}\n{cut_off}",
         settings.workload,
         settings.dtype,
         settings.batch,
@@ -103,6 +108,35 @@ pub(crate) fn heading(profile: &Profile) -> String {
 
 /// The candidates as a table, densest first.
 pub(crate) fn table(ranking: &Ranking, software: bool) -> String {
+    let mut text = format!("\nmeasured by: {}\n{}", ranking.source, output::table(&rows(ranking, software), &[1]));
+    for left_out in &ranking.left_out {
+        text += &format!("left out: {left_out}\n");
+    }
+    text
+}
+
+/// The same with the share of what the device reaches at most, where that was measured.
+pub(crate) fn table_under_roof(ranking: &Ranking, profile: &Profile) -> String {
+    let of_source = || profile.measurements.iter().filter(|m| Source::of(m) == ranking.source);
+    let Some(roofline) = of_source().find_map(|m| Roofline::over(m, &profile.roofs)) else {
+        return table(ranking, profile.device.kind.is_software());
+    };
+    let mut rows = rows(ranking, profile.device.kind.is_software());
+    rows[0].push("of roof".to_owned());
+    for (row, ranked) in rows[1..].iter_mut().zip(&ranking.ranks) {
+        let share = roof::share(of_source().filter(|m| m.candidate == ranked.candidate), &profile.roofs);
+        row.push(share.map_or("-".into(), |share| format!("{:.0} %", share * 100.0)));
+    }
+    let mut text = format!("\nmeasured by: {}\n", ranking.source);
+    text += &format!("roof: {} and {}, measured alike\n", roofline.arithmetic, roofline.bandwidth);
+    text += &output::table(&rows, &[1]);
+    for left_out in &ranking.left_out {
+        text += &format!("left out: {left_out}\n");
+    }
+    text
+}
+
+fn rows(ranking: &Ranking, software: bool) -> Vec<Vec<String>> {
     let head = ["rank", "candidate", "operations", "latency", "spread", "density", "95 % interval"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (index, ranked) in ranking.ranks.iter().enumerate() {
@@ -117,11 +151,7 @@ pub(crate) fn table(ranking: &Ranking, software: bool) -> String {
             ranked.interval().map_or("-".into(), show_interval),
         ]);
     }
-    let mut text = format!("\nmeasured by: {}\n{}", ranking.source, output::table(&rows, &[1]));
-    for left_out in &ranking.left_out {
-        text += &format!("left out: {left_out}\n");
-    }
-    text
+    rows
 }
 
 fn show_interval(Interval { low, high }: Interval) -> String {

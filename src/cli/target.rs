@@ -193,6 +193,11 @@ impl<'g> Here<'g> {
         self.adapters.get_or_init(bbc::profile::shader::adapters)
     }
 
+    /// Whether the processor acts as the adapter at this place.
+    pub(crate) fn is_software(&self, index: usize) -> bool {
+        self.adapters().get(index).is_some_and(|adapter| adapter.kind.is_software())
+    }
+
     /// The name of the execution provider that models for this target run on; `None` if ONNX Runtime has none.
     pub(crate) fn provider_of(&self, target: &Target) -> Option<String> {
         match target {

@@ -358,7 +358,7 @@ fn data_type(dtype: DType) -> DataType {
     }
 }
 
-fn tensor_header(name: &str, data_type: DataType, shape: &[u32]) -> TensorProto {
+pub(super) fn tensor_header(name: &str, data_type: DataType, shape: &[u32]) -> TensorProto {
     TensorProto {
         name: Some(name.to_owned()),
         data_type: Some(data_type.into()),

@@ -9,6 +9,7 @@
 pub use self::check::{CheckError, check};
 pub use self::initializers::{InitializerError, Initializers};
 pub use self::lower::{Lowered, Opset, Options, UnknownOpset, lower};
+pub use self::quantize::{Quantization, Steps, lower_quantized, quantized_weight};
 pub use self::read::{ReadError, metadata, read};
 
 pub mod check;
@@ -18,6 +19,7 @@ mod lower;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from schema/onnx.proto")]
 pub mod proto;
+mod quantize;
 mod read;
 pub mod shapes;
 pub mod summary;

@@ -14,15 +14,20 @@ use sha2::{Digest, Sha256};
 
 use crate::conv::{Candidate, ConvProblem, Grouping, ProblemError};
 use crate::nearest::suggestion;
+use crate::profile::conditions::Conditions;
+use crate::profile::roof::{Roof, RoofError};
 use crate::profile::sampling::{Interval, median, median_interval};
 use crate::tensor::DType;
 use crate::units::{Flops, FlopsPerSecond};
 use crate::yaml::{self, YamlError};
 
+pub mod conditions;
 #[cfg(feature = "run")]
 pub mod network;
+pub mod processor;
 #[cfg(feature = "run")]
 pub mod provider;
+pub mod roof;
 pub mod sampling;
 #[cfg(feature = "gpu")]
 pub mod shader;
@@ -39,6 +44,8 @@ const MAX_STAGES: usize = 1000;
 
 /// What the workload is called that is made of the built-in base models.
 pub const BASES: &str = "bases";
+/// Most roofs a profile may have.
+const MAX_ROOFS: usize = 1_000;
 
 /// Most samples a measurement may have.
 const MAX_SAMPLES: usize = 100_000;
@@ -58,6 +65,15 @@ pub struct Profile {
     /// Where the operations of the base models stand that the problems were made after; empty if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageShare>,
+    /// The machine before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
+    /// Why not all of it was measured; `null` where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<Incomplete>,
+    /// What the device reaches at most, as far as it was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roofs: Vec<Roof>,
     /// The results, in the order of the workload.
     pub measurements: Vec<Measurement>,
 }
@@ -147,6 +163,16 @@ pub struct StageShare {
     pub share: f64,
 }
 
+/// Measuring ended before everything was measured. What had been measured is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Incomplete {
+    /// What was being done.
+    pub doing: String,
+    /// Why it could not be done.
+    pub reason: String,
+}
+
 /// One candidate on one problem, timed by one instrument.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,8 +190,15 @@ pub struct Measurement {
     /// Greatest absolute difference to the reference, over the elements compared; `null` where none was.
     #[serde(serialize_with = "in_few_digits")]
     pub max_error: Option<f32>,
+    /// The precision it was found to be computed in; `null` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed_in: Option<DType>,
     /// Nanoseconds one such convolution took, one sample a round; `null` for one that was thrown away.
     pub samples_ns: Vec<Option<u64>>,
+    /// Nanoseconds of processor time of one such convolution, all threads together, in the same rounds; `null` where it
+    /// was not to be told. Empty where the processor does not compute it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processor_ns: Vec<Option<u64>>,
 }
 
 /// What timed a problem.
@@ -212,6 +245,8 @@ pub enum Timing {
     SubmissionSlope,
     /// The host's clock around runs of two chains of different length, the difference divided by that of their lengths.
     ChainSlope,
+    /// The host's clock around runs of two fans: as for chains, but all copies read the same input.
+    FanSlope,
     /// Not told by whoever published it.
     Unstated,
 }
@@ -274,6 +309,23 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: MeasurementError,
     },
+    /// A figure of the machine's is none.
+    #[error("`conditions` have a figure that is no number, or below zero")]
+    Conditions,
+    /// There are too many roofs.
+    #[error("it has {found} roofs, more than the {MAX_ROOFS} supported")]
+    TooManyRoofs {
+        /// How many there are.
+        found: usize,
+    },
+    /// A roof contradicts itself or another one.
+    #[error("`roofs[{index}]`: {reason}")]
+    Roof {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong with it.
+        reason: RoofError,
+    },
 }
 
 /// What is wrong with a measurement.
@@ -306,6 +358,14 @@ pub enum MeasurementError {
     TooManySamples {
         /// How many there are.
         found: usize,
+    },
+    /// Processor times do not go with the samples.
+    #[error("it has {found} processor times for {samples} samples")]
+    ProcessorTimes {
+        /// How many processor times there are.
+        found: usize,
+        /// How many samples.
+        samples: usize,
     },
     /// The error is no number.
     #[error("`max_error` is {found}, not a number from 0 up")]
@@ -388,6 +448,15 @@ impl Profile {
         if self.measurements.len() > MAX_MEASUREMENTS {
             return Err(ReadError::TooMany { found: self.measurements.len() });
         }
+        if self.conditions.as_ref().is_some_and(|conditions| !conditions.is_sound()) {
+            return Err(ReadError::Conditions);
+        }
+        if self.roofs.len() > MAX_ROOFS {
+            return Err(ReadError::TooManyRoofs { found: self.roofs.len() });
+        }
+        for (index, roof) in self.roofs.iter().enumerate() {
+            roof.check(&self.roofs[..index]).map_err(|reason| ReadError::Roof { index, reason })?;
+        }
         let mut seen = std::collections::HashMap::new();
         for (index, measurement) in self.measurements.iter().enumerate() {
             let key = (
@@ -428,6 +497,23 @@ impl Measurement {
         median_interval(&self.kept())
     }
 
+    /// The median processor time of one convolution; `None` where it was not measured.
+    pub fn processor_time(&self) -> Option<Duration> {
+        let kept: Vec<f64> = self.processor_ns.iter().flatten().map(|&ns| ns as f64).collect();
+        median(&kept).map(|ns| Duration::from_secs_f64(ns * 1e-9))
+    }
+
+    /// How many processors were at work: the median over the rounds of processor time by time. `None` where it was not
+    /// measured.
+    ///
+    /// Where nothing else runs it is the number of threads, for they wait for each other busily. Less means that
+    /// the processors had other work.
+    pub fn processors(&self) -> Option<f64> {
+        let pairs = self.processor_ns.iter().zip(&self.samples_ns);
+        let ratios: Vec<f64> = pairs.filter_map(|(&processor, &wall)| Some(processor? as f64 / wall? as f64)).collect();
+        median(&ratios)
+    }
+
     /// The density of the median; `None` without samples.
     pub fn density(&self) -> Option<FlopsPerSecond> {
         self.problem.flops().per(self.median()?)
@@ -463,6 +549,10 @@ impl Measurement {
         }
         if let Some(index) = self.samples_ns.iter().position(|&sample| sample == Some(0)) {
             return Err(MeasurementError::ZeroSample { index });
+        }
+        let (found, samples) = (self.processor_ns.len(), self.samples_ns.len());
+        if found != 0 && found != samples {
+            return Err(MeasurementError::ProcessorTimes { found, samples });
         }
         match self.max_error {
             Some(found) if !(found.is_finite() && found >= 0.0) => Err(MeasurementError::BadError { found }),
@@ -580,6 +670,12 @@ mod tests {
         assert!((density - 231_211_008.0 / 30.012e-6).abs() < 1.0, "{density}");
         assert!(shader.median_interval().unwrap().contains(30_012.0));
         assert_eq!(provider.instrument.kind, InstrumentKind::Provider);
+        // 137438953472 FLOP in 7 ms are 19.6 TFLOP/s, 536870912 B in 1.005 ms are 534 GB/s: at 141 FLOP/B (231211008 FLOP
+        // by 4 * (2 * 200704 + 36864) B = 1753088 B) arithmetic is the limit, and 30.012 us are 7.7 TFLOP/s.
+        let place = shader.place(&profile.roofs).unwrap();
+        assert_eq!(place.limit, roof::RoofKind::Arithmetic);
+        assert!((place.share - 7.703_952 / 19.634_136).abs() < 1e-5, "{place:?}");
+        assert_eq!(provider.place(&profile.roofs), None, "nobody measured the provider's roof");
         assert_eq!(Profile::read(&profile.write().unwrap()), Ok(profile));
     }
 
@@ -605,6 +701,12 @@ mod tests {
             EXAMPLE.replace("share: 0.19", "share: 0"),
             EXAMPLE.replace("share: 0.19", "share: .nan"),
             EXAMPLE.replace("share: 0.19 }", "share: 0.19 }\n  - { channels: 64, input: [56, 56], share: 0.2 }"),
+            EXAMPLE.replace("# processor_ns: [60100, ", "processor_ns: ["),
+            EXAMPLE.replace("clock_mhz: 1950", "clock_mhz: -1"),
+            EXAMPLE.replace("amount: 536870912", "amount: 0"),
+            EXAMPLE.replace("samples_ns: [7000000", "samples_ns: [0"),
+            EXAMPLE.replace("kind: bandwidth", "kind: arithmetic"),
+            EXAMPLE.replace("gpu: { name", "gpu: { nam"),
             repeated,
         ];
         let said: Vec<String> = cases.iter().map(|text| Profile::read(text).unwrap_err().to_string()).collect();
@@ -615,17 +717,23 @@ mod tests {
         unknown key `runds` in `settings` at line 30, column 3; did you mean `rounds`?
         `measurements[0]` (conv5x5): its problem has window 3x3, groups 1, channels 64
         `measurements[0]` (dw3x3): its problem has window 3x3, groups 1, channels 64
-        `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 45, column 5
-        7 groups do not divide 64 input channels in `measurements[0]` at line 45, column 5
+        `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 93, column 5
+        7 groups do not divide 64 input channels in `measurements[0]` at line 93, column 5
         `measurements[0]` (conv3x3): its problem has batch 1 of f32, the settings say batch 8 of f32
         `measurements[0]` (conv3x3): `layers` is zero
         `measurements[0]` (conv3x3): sample 0 is zero
-        invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 63, column 18
+        invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 113, column 18
         `measurements[0]` (conv3x3): `max_error` is NaN, not a number from 0 up
         `settings.time_budget_s` is inf: it is no time
         `stages[0]` has the share 0: it is no part of a whole
         `stages[0]` has the share NaN: it is no part of a whole
         `stages[1]` has the share 0.2: the stage is there before
+        `measurements[0]` (conv3x3): it has 5 processor times for 6 samples
+        `conditions` have a figure that is no number, or below zero
+        `roofs[1]`: `amount` is zero
+        `roofs[0]`: sample 0 is zero
+        `roofs[1]`: it repeats `roofs[0]`: the same limit by the same instrument in the same precision
+        unknown key `nam` in `conditions.before.gpu` at line 55, column 12; did you mean `name`?
         `measurements[2]` (conv3x3): it repeats `measurements[1]`: the same problem by the same instrument
         ");
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::sampling::Timed;
+use super::sampling::{Time, Timed};
 use crate::runtime::Runtime;
 use crate::runtime::noise::{self, NoiseError, Sizes};
 use crate::runtime::provider::Provider;
@@ -155,9 +155,10 @@ impl Timed for BoundNetwork<'_> {
     type Error = NetworkError;
 
     /// The wall time of one run.
-    fn sample(&mut self) -> Result<Option<u64>, NetworkError> {
+    fn sample(&mut self) -> Result<Option<Time>, NetworkError> {
         let start = Instant::now();
         self.run()?;
-        Ok(u64::try_from(start.elapsed().as_nanos()).ok())
+        let wall_ns = u64::try_from(start.elapsed().as_nanos()).ok().filter(|&ns| ns > 0);
+        Ok(wall_ns.map(|wall_ns| Time { wall_ns, processor_ns: None }))
     }
 }

@@ -87,16 +87,33 @@ fn quantile_of_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     Some(sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64))
 }
 
+/// What one sample found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time {
+    /// Nanoseconds that one convolution took by the clock; never zero.
+    pub wall_ns: u64,
+    /// Nanoseconds of processor time it took, all threads together; `None` where that means nothing.
+    pub processor_ns: Option<u64>,
+}
+
 /// Something that can be timed again and again.
 pub trait Timed {
     /// Why it could not be timed.
     type Error;
 
-    /// Runs it once and returns the nanoseconds of one convolution; `None` if the sample has to be thrown away.
+    /// Runs it once and returns the time of one convolution; `None` if the sample has to be thrown away.
     ///
     /// # Errors
     /// If it cannot be run any more.
-    fn sample(&mut self) -> Result<Option<u64>, Self::Error>;
+    fn sample(&mut self) -> Result<Option<Time>, Self::Error>;
+}
+
+impl<T: Timed + ?Sized> Timed for &mut T {
+    type Error = T::Error;
+
+    fn sample(&mut self) -> Result<Option<Time>, T::Error> {
+        (**self).sample()
+    }
 }
 
 /// How long to sample.
@@ -136,10 +153,12 @@ pub struct SamplingError<E: std::error::Error + 'static> {
     pub index: usize,
     /// Why.
     pub source: E,
+    /// What was measured before; in the last round not every problem has a sample.
+    pub samples: Samples,
 }
 
-/// Samples of each problem, one a round.
-pub type Samples = Vec<Vec<Option<u64>>>;
+/// Samples of each problem, one a round; `None` for one that was thrown away.
+pub type Samples = Vec<Vec<Option<Time>>>;
 
 /// Times every problem once a round, in shuffled order, for as many rounds as the budget allows.
 ///
@@ -163,8 +182,10 @@ pub fn sample_rounds<T: Timed<Error: std::error::Error + 'static>>(
         for (i, &index) in order.iter().enumerate() {
             let part = f64::from(rounds) + i as f64 / order.len() as f64;
             on_progress(progress(budget, index, rounds, part, started.elapsed()));
-            let sample = problems[index].sample().map_err(|source| SamplingError { index, source })?;
-            samples[index].push(sample);
+            match problems[index].sample() {
+                Ok(sample) => samples[index].push(sample),
+                Err(source) => return Err(SamplingError { index, source, samples }),
+            }
         }
         rounds += 1;
     }
@@ -174,8 +195,8 @@ pub fn sample_rounds<T: Timed<Error: std::error::Error + 'static>>(
 fn is_enough(budget: Budget, rounds: u32, elapsed: Duration, samples: &Samples) -> bool {
     // Intervals take a while to compute; a few rounds more do no harm.
     const ROUNDS_BETWEEN_LOOKS: u32 = 5;
-    let precise = |samples: &Vec<Option<u64>>| {
-        let kept: Vec<f64> = samples.iter().flatten().map(|&ns| ns as f64).collect();
+    let precise = |samples: &Vec<Option<Time>>| {
+        let kept: Vec<f64> = samples.iter().flatten().map(|time| time.wall_ns as f64).collect();
         let (Some(middle), Some(interval)) = (median(&kept), median_interval(&kept)) else { return false };
         interval.half_width() <= budget.precision * middle
     };
@@ -252,6 +273,91 @@ mod tests {
         assert!((270..=298).contains(&held), "{held} of {trials}");
     }
 
+    /// Noise as machines make it, each with its true median.
+    #[test]
+    fn intervals_hold_the_true_median_whatever_the_noise() {
+        type Noise = fn(f64) -> f64;
+        let noises: [(&str, Noise, f64); 4] = [
+            ("even", |u| u, 0.5),
+            ("heavy tail: half of all values are above 2, one in a hundred above 100", |u| 1.0 / (1.0 - u), 2.0),
+            // 0.9 * (m - 1) = 0.5
+            ("one in ten waits", |u| if u < 0.1 { 30.0 } else { 1.0 + (u - 0.1) / 0.9 }, 1.0 + 0.5 / 0.9),
+            ("mostly above a floor", |u| 5.0 + (2.0 * u - 1.0).max(0.0) + u * 1e-9, 5.0 + 0.5e-9),
+        ];
+        for (seed, (name, noise, median)) in (0..).zip(noises) {
+            let mut random = SplitMix64::new(seed);
+            let mut uniform = || random.below(1 << 40) as f64 / (1u64 << 40) as f64;
+            let trials = 120;
+            let held = (0..trials).filter(|_| {
+                let values: Vec<f64> = (0..30).map(|_| noise(uniform())).collect();
+                median_interval(&values).unwrap().contains(median)
+            });
+            let held = held.count();
+            // 95 % of 120 are 114; four standard deviations of 2.4 to both sides.
+            assert!((104..=120).contains(&held), "{name}: {held} of {trials}");
+        }
+    }
+
+    /// Two problems that take the same time, on a machine that drifts by half while they are timed.
+    #[test]
+    fn equal_problems_are_tied_nineteen_times_in_twenty() {
+        let mut random = SplitMix64::new(3);
+        let trials = 120;
+        let tied = (0..trials).filter(|_| {
+            let mut sample = |round: u32| {
+                let drift = 1.0 + 0.5 * f64::from(round) / 30.0;
+                Some(drift * (1.0 + 0.1 * random.below(1 << 20) as f64 / f64::from(1 << 20)))
+            };
+            let (left, right): (Vec<_>, Vec<_>) = (0..30).map(|round| (sample(round), sample(round))).unzip();
+            median_interval(&paired_ratios(&left, &right)).unwrap().contains(1.0)
+        });
+        let tied = tied.count();
+        assert!((104..=120).contains(&tied), "{tied} of {trials}");
+    }
+
+    mod any_values {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn quantiles_lie_between_the_ends_in_order(
+                values in prop::collection::vec(-1e9..1e9, 1..40), q in 0.0..1.0, more in 0.0..1.0,
+            ) {
+                let at = |q| quantile(&values, q).unwrap();
+                prop_assert!(at(0.0) <= at(q) && at(q) <= at(1.0));
+                prop_assert!(at(q.min(more)) <= at(q.max(more)));
+            }
+
+            #[test]
+            fn an_interval_holds_the_median_and_scales_with_its_values(
+                values in prop::collection::vec(1.0..1e6, MIN_FOR_INTERVAL..20), power in -20..20,
+            ) {
+                let interval = median_interval(&values).unwrap();
+                prop_assert!(interval.low <= interval.high);
+                prop_assert!(interval.contains(median(&values).unwrap()));
+                // By a power of two, so that nothing is rounded.
+                let factor = 2f64.powi(power);
+                let scaled: Vec<f64> = values.iter().map(|value| value * factor).collect();
+                let expected = Interval { low: interval.low * factor, high: interval.high * factor };
+                prop_assert_eq!(median_interval(&scaled), Some(expected));
+            }
+
+            #[test]
+            fn what_a_round_does_to_both_falls_out(
+                rounds in prop::collection::vec((1e-3..1e3, 1.0..10.0, 1.0..10.0), 1..30),
+            ) {
+                let alone: Vec<f64> = rounds.iter().map(|(_, left, right)| left / right).collect();
+                let side = |pick: fn(&(f64, f64, f64)) -> f64| rounds.iter().map(|r| Some(r.0 * pick(r))).collect::<Vec<_>>();
+                let together = paired_ratios(&side(|r| r.1), &side(|r| r.2));
+                for (alone, together) in alone.iter().zip(together) {
+                    prop_assert!((alone - together).abs() <= 1e-12 * alone);
+                }
+            }
+        }
+    }
+
     #[test]
     fn ratios_are_taken_round_by_round() {
         // Both drift by a factor of ten; their ratio does not.
@@ -279,17 +385,20 @@ mod tests {
 
     impl Timed for Fake<'_> {
         type Error = Lost;
-        fn sample(&mut self) -> Result<Option<u64>, Lost> {
+        fn sample(&mut self) -> Result<Option<Time>, Lost> {
             let turn = self.turns.borrow().len();
             self.turns.borrow_mut().push(self.index);
-            if turn == self.fails_at { Err(Lost) } else { Ok((self.ns)(turn)) }
+            let time = |wall_ns| Time { wall_ns, processor_ns: None };
+            if turn == self.fails_at { Err(Lost) } else { Ok((self.ns)(turn).map(time)) }
         }
     }
 
-    fn run(ns: fn(usize) -> Option<u64>, budget: Budget, fails_at: usize) -> (Result<Samples, usize>, Vec<usize>) {
+    type Sampled = Result<Samples, SamplingError<Lost>>;
+
+    fn run(ns: fn(usize) -> Option<u64>, budget: Budget, fails_at: usize) -> (Sampled, Vec<usize>) {
         let turns = std::cell::RefCell::new(Vec::new());
         let mut problems: Vec<Fake<'_>> = (0..6).map(|index| Fake { index, turns: &turns, ns, fails_at }).collect();
-        let samples = sample_rounds(&mut problems, budget, 7, &mut |_| ()).map_err(|error| error.index);
+        let samples = sample_rounds(&mut problems, budget, 7, &mut |_| ());
         (samples, turns.into_inner())
     }
 
@@ -324,9 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_that_fails_is_named() {
+    fn a_problem_that_fails_is_named_and_what_was_measured_is_kept() {
         let (result, turns) = run(|_| Some(1), NO_TIME, 8);
-        assert_eq!(result, Err(turns[8]));
+        let SamplingError { index, samples, source: Lost } = result.unwrap_err();
+        assert_eq!(index, turns[8]);
+        let lengths: Vec<usize> =
+            (0..6).map(|index| turns[..8].iter().filter(|&&turn| turn == index).count()).collect();
+        assert_eq!(samples.iter().map(Vec::len).collect::<Vec<_>>(), lengths);
     }
 
     #[test]

@@ -24,7 +24,9 @@ fn profile(kind: DeviceKind, noise: f64, times_ns: &[(&str, InstrumentKind, [u64
                 instrument: Instrument { kind: *instrument, name: "x".into(), variant: String::new() },
                 timing: Timing::ChainSlope,
                 max_error: Some(0.0),
+                computed_in: None,
                 samples_ns: (0..22).map(|round| Some((*time as f64 * jitter(round)).round() as u64)).collect(),
+                processor_ns: Vec::new(),
             });
         }
     }
@@ -39,7 +41,17 @@ fn profile(kind: DeviceKind, noise: f64, times_ns: &[(&str, InstrumentKind, [u64
         load_average: None,
     };
     let device = Device { name: "test".into(), kind, backend: "cpu".into(), driver: String::new() };
-    Profile { format: FORMAT, device, versions: BTreeMap::new(), settings, stages: Vec::new(), measurements }
+    Profile {
+        format: FORMAT,
+        device,
+        versions: BTreeMap::new(),
+        settings,
+        stages: Vec::new(),
+        conditions: None,
+        incomplete: None,
+        roofs: Vec::new(),
+        measurements,
+    }
 }
 
 use DeviceKind::{Cpu, DiscreteGpu, Software};

@@ -56,9 +56,9 @@ pub(crate) struct CompileArgs {
     /// The problems that are measured, as with `bbc profile`: `bases`, `stages` or `patent`
     #[arg(long, default_value_t = Problems::BuiltIn, conflicts_with_all = ["base_model", "profile"])]
     workload: Problems,
-    /// How long to measure, in seconds; preparing comes on top
-    #[arg(long, value_name = "SECONDS", default_value = super::profile::DEFAULT_TIME, value_parser = super::profile::seconds)]
-    time: Duration,
+    /// How long to measure at the most, in seconds; as for `bbc profile` if not given
+    #[arg(long, value_name = "SECONDS", value_parser = super::profile::seconds)]
+    time: Option<Duration>,
     /// Keep the profile that was measured in this file
     #[arg(long, value_name = "FILE", conflicts_with = "profile")]
     save_profile: Option<PathBuf>,
@@ -264,6 +264,7 @@ fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<C
             instrument: None,
             problems: args.bases.census(global)?.map_or_else(|| args.workload.clone(), Problems::Bases),
             time: args.time,
+            roofs: false,
             batch: images(args.batch),
             dtype: DType::F32,
             threads: args.proof.threads,
@@ -271,6 +272,9 @@ fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<C
         },
     )?;
     super::profile::warn(&profile);
+    if let Some(incomplete) = &profile.incomplete {
+        return Err(super::profile::ended_early(incomplete));
+    }
     let text = profile.write()?;
     if let Some(path) = &args.save_profile {
         files::write(path, |out| Ok(out.write_all(text.as_bytes())?))?;

@@ -116,7 +116,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Memory that inputs and weights are rotated through: more than the last cache of nearly every device.
 const POOL_SIZE: u64 = 128 << 20;
 /// Part of the pool that is generated; the rest repeats it.
-const POOL_BLOCK: u64 = 4 << 20;
+pub(super) const POOL_BLOCK: u64 = 4 << 20;
 /// Alignment of every offset into a buffer: the greatest any device asks for.
 pub(super) const ALIGNMENT: u64 = 256;
 
@@ -310,10 +310,21 @@ impl Gpu {
 
     /// The first `bytes` of `buffer`, which has to allow copying from it.
     pub(super) fn read(&self, doing: &str, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>, GpuError> {
+        self.read_at(doing, buffer, 0, bytes)
+    }
+
+    /// `bytes` of `buffer` from `offset` on, a multiple of four.
+    pub(super) fn read_at(
+        &self,
+        doing: &str,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Vec<u8>, GpuError> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.buffer(doing, bytes, usage)?;
         let copied = bytes.next_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT);
-        self.submit(doing, |encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, copied))?;
+        self.submit(doing, |encoder| encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, copied))?;
         let (sender, receiver) = std::sync::mpsc::channel();
         self.guarded(doing, |device| {
             staging.map_async(wgpu::MapMode::Read, ..copied, move |result| {
@@ -342,27 +353,33 @@ impl Gpu {
         if let Some(pipeline) = lock(&self.inner.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = self.guarded(&format!("compiling `{variant}`"), |device| {
-            let source = variant.source(problem.dtype());
-            let descriptor = wgpu::ShaderModuleDescriptor {
-                label: Some(variant.file()),
-                source: wgpu::ShaderSource::Wgsl(source.into()),
-            };
-            let module = trusted_module(device, descriptor);
+        let pipeline = self.compiled(&variant.to_string(), variant.source(problem.dtype()), &constants)?;
+        lock(&self.inner.pipelines).insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// A shader's pipeline, with these values of its `override` constants.
+    pub(super) fn compiled(
+        &self,
+        name: &str,
+        source: String,
+        constants: &[(&str, f64)],
+    ) -> Result<wgpu::ComputePipeline, GpuError> {
+        self.guarded(&format!("compiling `{name}`"), |device| {
+            let source = wgpu::ShaderSource::Wgsl(source.into());
+            let module = trusted_module(device, wgpu::ShaderModuleDescriptor { label: Some(name), source });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(variant.file()),
+                label: Some(name),
                 layout: Some(&self.inner.layout),
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &constants,
+                    constants,
                     zero_initialize_workgroup_memory: false,
                 },
                 cache: None,
             })
-        })?;
-        lock(&self.inner.pipelines).insert(key, pipeline.clone());
-        Ok(pipeline)
+        })
     }
 
     /// The five bindings of every shader. Input, weight and parameters take offsets when they are set.
@@ -537,6 +554,28 @@ mod tests {
         assert!(reason.contains("4611686018427387904"), "{reason}");
         assert!(!reason.contains('\n'), "{reason}");
         gpu.buffer("asking for little", 256, storage).unwrap();
+    }
+
+    /// As when a driver resets it in the middle of measuring.
+    #[test]
+    fn a_device_that_goes_away_ends_sampling_and_what_was_measured_is_kept() {
+        use crate::conv::Conv;
+        use crate::profile::sampling::{Budget, sample_rounds};
+
+        let Some(adapter) = adapters().into_iter().next() else { return };
+        let gpu = Gpu::open(&adapter).unwrap();
+        let problem = |channels| ConvProblem::new(Conv::square(3), 1, channels, 4, [8, 8], DType::F32).unwrap();
+        let mut prepared = [3, 4].map(|channels| gpu.prepare(&problem(channels), Duration::ZERO).unwrap());
+        let time = Duration::from_secs(60);
+        let budget = Budget { time, min_rounds: 5, enough_rounds: 5, max_rounds: 5, precision: 0.0 };
+        let error = sample_rounds(&mut prepared, budget, 0, &mut |progress| {
+            if progress.rounds == 2 {
+                gpu.inner.device.destroy();
+            }
+        })
+        .unwrap_err();
+        assert!(matches!(error.source, GpuError::Failed { .. } | GpuError::Lost { .. }), "{:?}", error.source);
+        assert_eq!(error.samples.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::run::ComputeError;
 use super::timing::{Chain, Dropped, Sample, Timing};
 use super::variant::Variant;
 use crate::conv::ConvProblem;
-use crate::profile::sampling::Timed;
+use crate::profile::sampling::{Time, Timed};
 
 /// A problem with the fastest right shader for it, warmed up and ready to be measured.
 #[derive(Debug)]
@@ -288,11 +288,9 @@ impl Prepared {
 impl Timed for Prepared {
     type Error = GpuError;
 
-    fn sample(&mut self) -> Result<Option<u64>, GpuError> {
-        Ok(match Prepared::sample(self)? {
-            Sample::Taken(time) => u64::try_from(time.as_nanos()).ok().filter(|&ns| ns > 0),
-            Sample::Dropped(_) => None,
-        })
+    fn sample(&mut self) -> Result<Option<Time>, GpuError> {
+        let sample = Prepared::sample(self)?;
+        Ok(self.chain.time_of(sample))
     }
 }
 

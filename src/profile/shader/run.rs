@@ -134,7 +134,11 @@ pub(super) struct Dispatch {
 impl Dispatch {
     /// All of a grid in as many dispatches of equal size as it takes for none to exceed `limit` workgroups.
     pub(super) fn split(grid: &Grid, limit: u32) -> Vec<Self> {
-        let workgroups = grid.workgroups as u32;
+        Self::parts(grid.workgroups as u32, limit)
+    }
+
+    /// So many workgroups in as many dispatches of equal size as it takes for none to exceed `limit`.
+    pub(super) fn parts(workgroups: u32, limit: u32) -> Vec<Self> {
         let count = workgroups.div_ceil(limit.max(1)).max(1);
         let size = workgroups.div_ceil(count).max(1);
         (0..workgroups)
@@ -262,7 +266,7 @@ fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// Learns how many workgroups a dispatch can have without taking too long.
 #[derive(Debug)]
-struct Pace {
+pub(super) struct Pace {
     workgroups: u32,
     /// The first dispatch also compiles, so its time says nothing.
     compiled: bool,
@@ -273,10 +277,20 @@ impl Pace {
         let grid = variant.grid(problem, problem.batch());
         let flops = if gpu.is_software() { FIRST_FLOPS_SOFTWARE } else { FIRST_FLOPS };
         let per_workgroup = problem.flops().0.div_ceil(grid.workgroups).max(1);
-        Self { workgroups: flops.div_ceil(per_workgroup).min(u64::from(u32::MAX)) as u32, compiled: false }
+        Self::starting(flops.div_ceil(per_workgroup).min(u64::from(u32::MAX)) as u32)
     }
 
-    fn took(&mut self, workgroups: u32, elapsed: Duration) {
+    /// Begins with so many workgroups.
+    pub(super) fn starting(workgroups: u32) -> Self {
+        Self { workgroups, compiled: false }
+    }
+
+    /// Workgroups that the next dispatch can have.
+    pub(super) fn workgroups(&self) -> u32 {
+        self.workgroups
+    }
+
+    pub(super) fn took(&mut self, workgroups: u32, elapsed: Duration) {
         if !std::mem::replace(&mut self.compiled, true) {
             return;
         }

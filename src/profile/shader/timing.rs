@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::gpu::{ALIGNMENT, Bound, Gpu, GpuError, PARAMS_BYTES};
 use super::run::{ComputeError, DISPATCH_TARGET, Dispatch, Layout};
-use super::variant::Variant;
+use super::variant::{ROW_LENGTH, Variant};
 use crate::conv::ConvProblem;
+use crate::profile::processor;
+use crate::profile::sampling::Time;
 
 /// How times are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,8 @@ pub(super) struct Chain {
     queries: Option<Queries>,
     /// Time of one convolution as far as known.
     estimate: Option<Duration>,
+    /// Processor time of one convolution in the last sample; only where the processor computes.
+    processor: Option<Duration>,
 }
 
 /// A dispatch of one convolution.
@@ -83,6 +87,8 @@ struct Queries {
 #[derive(Debug, Clone, Copy)]
 struct Elapsed {
     wall: Duration,
+    /// Processor time of this process.
+    processor: Option<Duration>,
     /// Sum over the passes by the device's clock.
     device: Option<Sample>,
 }
@@ -106,9 +112,7 @@ impl Chain {
                 steps.push(Step { dispatch, params_offset, new_input, new_weight: steps.is_empty() });
             }
         }
-        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let on_params = gpu.buffer(&doing, params.len() as u64 * 4 + PARAMS_BYTES, uniform)?;
-        gpu.write(&doing, &on_params, bytemuck::cast_slice(&params))?;
+        let on_params = on_device(gpu, &doing, &params)?;
         let pool = gpu.pool(problem.dtype(), layout.input_bytes.max(layout.weight_bytes))?;
         let output = gpu.scratch(layout.output_bytes)?;
         let bindings = gpu.bind(
@@ -133,6 +137,43 @@ impl Chain {
             pool_size: pool.size(),
             cursor: 0,
             estimate: None,
+            processor: None,
+        })
+    }
+
+    /// A chain of one piece of work that always reads the same; a dispatch of it has at most `limit` workgroups.
+    /// The parameters are its own.
+    pub(super) fn of_one(
+        gpu: &Gpu,
+        doing: String,
+        pipeline: wgpu::ComputePipeline,
+        bound: &Bound<'_>,
+        workgroups: u32,
+        limit: u32,
+    ) -> Result<Self, GpuError> {
+        let (mut steps, mut params) = (Vec::new(), Vec::new());
+        for dispatch in Dispatch::parts(workgroups, limit) {
+            let params_offset = params.len() as u32 * 4;
+            params.extend([dispatch.first, dispatch.end, ROW_LENGTH]);
+            params.resize(params.len().next_multiple_of(ALIGNMENT as usize / 4), 0);
+            steps.push(Step { dispatch, params_offset, new_input: false, new_weight: false });
+        }
+        let on_params = on_device(gpu, &doing, &params)?;
+        let bindings = gpu.bind(&doing, &Bound { params: &on_params, ..*bound })?;
+        Ok(Self {
+            queries: if gpu.has_timestamps() { Some(Queries::new(gpu, &doing)?) } else { None },
+            pipeline,
+            gpu: gpu.clone(),
+            doing,
+            bindings,
+            steps,
+            workgroups: u64::from(workgroups),
+            input_bytes: 0,
+            weight_bytes: 0,
+            pool_size: 0,
+            cursor: 0,
+            estimate: None,
+            processor: None,
         })
     }
 
@@ -151,13 +192,19 @@ impl Chain {
     pub(super) fn sample(&mut self) -> Result<Sample, GpuError> {
         let length = self.length();
         let first = self.run(length)?;
+        self.processor = first.processor.map(|time| time / length);
         let sample = match first.device {
             Some(Sample::Taken(time)) => Sample::Taken(time / length),
             Some(dropped @ Sample::Dropped(_)) => dropped,
-            None => match self.run(2 * length)?.wall.checked_sub(first.wall) {
-                Some(time) if time >= Duration::from_nanos(u64::from(length)) => Sample::Taken(time / length),
-                _ => Sample::Dropped(Dropped::NotPositive),
-            },
+            None => {
+                let second = self.run(2 * length)?;
+                self.processor =
+                    second.processor.zip(first.processor).map(|(two, one)| two.saturating_sub(one) / length);
+                match second.wall.checked_sub(first.wall) {
+                    Some(time) if time >= Duration::from_nanos(u64::from(length)) => Sample::Taken(time / length),
+                    _ => Sample::Dropped(Dropped::NotPositive),
+                }
+            }
         };
         self.estimate = Some(match sample {
             Sample::Taken(time) => time,
@@ -166,9 +213,23 @@ impl Chain {
         Ok(sample)
     }
 
+    /// The last sample as it is recorded.
+    pub(super) fn time_of(&self, sample: Sample) -> Option<Time> {
+        let positive = |time: Duration| u64::try_from(time.as_nanos()).ok().filter(|&ns| ns > 0);
+        match sample {
+            Sample::Taken(time) => {
+                let processor_ns = self.processor.and_then(positive);
+                positive(time).map(|wall_ns| Time { wall_ns, processor_ns })
+            }
+            Sample::Dropped(_) => None,
+        }
+    }
+
     /// Runs a chain of `length` convolutions.
     fn run(&mut self, length: u32) -> Result<Elapsed, GpuError> {
-        let mut elapsed = Elapsed { wall: Duration::ZERO, device: None };
+        // On another processor than this one the work takes none of this process's time.
+        let before = if self.gpu.is_software() { processor::time() } else { None };
+        let mut elapsed = Elapsed { wall: Duration::ZERO, processor: None, device: None };
         let mut rest = u64::from(length) * self.steps.len() as u64;
         let mut at = 0;
         let [mut input, mut weight] = [0, 0];
@@ -199,6 +260,7 @@ impl Chain {
                 (_, now) => now,
             };
         }
+        elapsed.processor = before.and_then(|before| processor::time()?.checked_sub(before));
         Ok(elapsed)
     }
 
@@ -241,8 +303,16 @@ impl Chain {
             Some(queries) => Some(believed(queries.read(&self.gpu, &self.doing)?, queries.period_ns, wall)),
             None => None,
         };
-        Ok(Elapsed { wall, device })
+        Ok(Elapsed { wall, processor: None, device })
     }
+}
+
+/// The parameters of all dispatches, with room behind them for the last to be seen whole.
+fn on_device(gpu: &Gpu, doing: &str, params: &[u32]) -> Result<wgpu::Buffer, GpuError> {
+    let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = gpu.buffer(doing, params.len() as u64 * 4 + PARAMS_BYTES, uniform)?;
+    gpu.write(doing, &buffer, bytemuck::cast_slice(params))?;
+    Ok(buffer)
 }
 
 /// The time between two timestamps, if it can be one.

@@ -80,7 +80,7 @@ pub const SOURCES: [(&str, &str); 3] = [
 ];
 
 /// The line of a shader that names the type of its elements.
-const ELEMENT_ALIAS: &str = "alias elem = f32;";
+pub(super) const ELEMENT_ALIAS: &str = "alias elem = f32;";
 
 /// What a direct convolution needs to read taps together: the lane's number and the exchange of values.
 const SHARING: [(&str, &str); 3] = [
@@ -147,13 +147,7 @@ impl Variant {
                 source = source.replacen(from, to, 1);
             }
         }
-        match dtype {
-            DType::F16 => {
-                // `enable` has to come before everything but comments; the alias is the file's first declaration.
-                source.replacen(ELEMENT_ALIAS, "enable f16;\nalias elem = f16;", 1)
-            }
-            DType::F32 | DType::BF16 | DType::I8 => source,
-        }
+        with_elements(&source, dtype)
     }
 
     /// Values of the shader's `override` constants for `problem`.
@@ -304,6 +298,15 @@ impl Variant {
             }
         }
         packed
+    }
+}
+
+/// A shader's source for these elements.
+pub(super) fn with_elements(source: &str, dtype: DType) -> String {
+    match dtype {
+        // `enable` has to come before everything but comments; the alias is the file's first declaration.
+        DType::F16 => source.replacen(ELEMENT_ALIAS, "enable f16;\nalias elem = f16;", 1),
+        DType::F32 | DType::BF16 | DType::I8 => source.to_owned(),
     }
 }
 
