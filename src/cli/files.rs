@@ -1,5 +1,6 @@
 //! Reading and writing files: a file is written whole or not at all, an interrupt leaves nothing behind.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ use super::output;
 
 /// What the names of folders with unfinished files begin with.
 const PREFIX: &str = ".bbc-";
+
+/// How many random characters follow.
+const RANDOM: usize = 6;
 
 /// The file in such a folder that is locked as long as the program runs which makes the others.
 const LOCK: &str = ".lock";
@@ -90,10 +94,12 @@ pub(crate) fn remove(path: &Path) {
 /// that still runs holds the lock in its folder.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
-    let named = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-    for folder in named.map(|entry| entry.path()) {
-        // Where there is no lock yet, the folder has just been made.
-        if let Ok(lock) = File::open(folder.join(LOCK))
+    let is_named = |name: &OsStr| name.len() == PREFIX.len() + RANDOM && name.to_string_lossy().starts_with(PREFIX);
+    for folder in entries.flatten().filter(|entry| is_named(&entry.file_name())).map(|entry| entry.path()) {
+        // Where there is no lock yet, the folder has just been made; what is no file is nothing of ours.
+        let lock = folder.join(LOCK);
+        if fs::symlink_metadata(&lock).is_ok_and(|metadata| metadata.is_file())
+            && let Ok(lock) = File::open(lock)
             && lock.try_lock().is_ok()
         {
             // A folder of somebody else's cannot be removed, and does no harm.
@@ -177,12 +183,18 @@ impl Staged {
         let parent = if is_device { &std::env::temp_dir() } else { parent };
         // The lock is held over the creation, so that an interrupt between the two cannot miss the folder.
         let mut unfinished = unfinished();
-        remove_abandoned(parent);
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Failure::new(format!("there is no folder `{}`", parent.display())),
-            // The error's own text names the temporary folder, which nobody asked for.
-            kind => Failure::new(format!("no file can be made in `{}`: {kind}", parent.display())),
-        });
+        // Where many share a folder, as they do the system's, nothing is tidied.
+        if !is_device {
+            remove_abandoned(parent);
+        }
+        let folder =
+            tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(parent).map_err(|error| match error
+                .kind()
+            {
+                io::ErrorKind::NotFound => Failure::new(format!("there is no folder `{}`", parent.display())),
+                // The error's own text names the temporary folder, which nobody asked for.
+                kind => Failure::new(format!("no file can be made in `{}`: {kind}", parent.display())),
+            });
         let folder = folder.doing(writing)?;
         unfinished.push(folder.path().to_owned());
         let lock = lock(folder.path()).doing(writing)?;
@@ -293,7 +305,7 @@ mod tests {
     #[test]
     fn what_was_left_by_a_program_that_was_killed_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, lock) in [(".bbc-killed", true), (".bbc-just-made", false), ("other", true)] {
+        for (name, lock) in [(".bbc-killed", true), (".bbc-begun0", false), (".bbc-other-than-ours", true)] {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("half"), b"half").unwrap();
             if lock {
@@ -306,7 +318,7 @@ mod tests {
         second.finish().unwrap();
         assert!(running.folder().is_dir());
         drop(running);
-        assert_eq!(names(folder.path()), [".bbc-just-made", "b", "other"]);
+        assert_eq!(names(folder.path()), [".bbc-begun0", ".bbc-other-than-ours", "b"]);
     }
 
     #[test]
