@@ -246,22 +246,18 @@ pub(crate) fn warn(profile: &Profile) {
     }
 }
 
-/// Threads that got less than this share of their processors were kept from them.
-const KEPT_AT_WORK: f64 = 0.85;
-
-/// Says where the clock and the processor time of a provider on the processor disagree: its threads wait for each other
-/// busily, so that they only stop where others take their processors.
+/// Says where the clock and the processor time disagree. The threads of a provider wait for each other busily, so that
+/// they only stop where others take their processors.
 fn warn_of_waiting(profile: &Profile) {
-    let Some(threads) = profile.settings.threads.map(f64::from) else { return };
     let of_providers = profile.measurements.iter().filter(|m| m.instrument.kind == InstrumentKind::Provider);
-    let shares: Vec<(f64, &Measurement)> =
-        of_providers.filter_map(|measurement| Some((measurement.processors()? / threads, measurement))).collect();
-    let waited = shares.iter().filter(|(share, _)| *share < KEPT_AT_WORK).count();
+    let share = |m: &Measurement| m.share_of_processors(profile.threads_of(m)?);
+    let shares: Vec<(f64, &Measurement)> = of_providers.filter_map(|m| Some((share(m)?, m))).collect();
+    let waited = shares.iter().filter(|(_, m)| profile.was_kept_waiting(m)).count();
     let Some((share, worst)) = shares.iter().min_by(|(one, _), (other, _)| one.total_cmp(other)) else { return };
     if let (true, Some(median), Some(processor)) = (waited > 0, worst.median(), worst.processor_time()) {
         output::warning(&format!(
-            "clock and processor time disagree for {waited} of {} problems: others kept the processors busy, or the \
-             threads waited; {} took {} of processor time in {} on {threads} threads, {:.0} % of what they could have",
+            "clock and processor time disagree for {waited} of {} problems: others had the processors; {} took {} of \
+             processor time in {}, {:.0} % of what its threads could have had",
             shares.len(),
             describe(worst),
             show_duration(processor),
@@ -377,10 +373,7 @@ impl MeasurementEntry {
                 .map(|interval| [interval.low, interval.high].map(|ns| ns * 1e-9)),
             median_processor_s: measurement.processor_time().map(|time| time.as_secs_f64()),
             density_flop_per_s: measurement.density().map(|density| density.0),
-            density_flop_per_processor_s: measurement
-                .processor_time()
-                .and_then(|time| problem.flops().per(time))
-                .map(|density| density.0),
+            density_flop_per_processor_s: measurement.density_by_processor().map(|density| density.0),
             intensity_flop_per_byte: measurement.intensity().0,
             computed_in: measurement.computed_in,
             share_of_roof: place.map(|place| place.share),

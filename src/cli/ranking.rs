@@ -1,8 +1,10 @@
 //! Candidates in order of density, for people and as JSON.
 
+use std::time::Duration;
+
 use bbc::profile::roof::{self, Roofline};
 use bbc::profile::sampling::Interval;
-use bbc::profile::{Device, Incomplete, Profile};
+use bbc::profile::{Device, Incomplete, Measurement, Profile};
 use bbc::select::{LeftOut, Ranked, Ranking, Source};
 use bbc::units::{FlopsPerSecond, show_duration};
 use serde::Serialize;
@@ -115,20 +117,32 @@ pub(crate) fn table(ranking: &Ranking, software: bool) -> String {
     text
 }
 
-/// The same with the share of what the device reaches at most, where that was measured.
+/// The same with the share of what the device reaches at most, where that was measured, and the density by processor time
+/// where it is another than that by the clock.
 pub(crate) fn table_under_roof(ranking: &Ranking, profile: &Profile) -> String {
-    let of_source = || profile.measurements.iter().filter(|m| Source::of(m) == ranking.source);
-    let Some(roofline) = of_source().find_map(|m| Roofline::over(m, &profile.roofs)) else {
-        return table(ranking, profile.device.kind.is_software());
-    };
+    let of_source: Vec<&Measurement> =
+        profile.measurements.iter().filter(|m| Source::of(m) == ranking.source).collect();
+    let roofline = of_source.iter().find_map(|m| Roofline::over(m, &profile.roofs));
+    let waited = of_source.iter().any(|m| profile.was_kept_waiting(m));
     let mut rows = rows(ranking, profile.device.kind.is_software());
-    rows[0].push("of roof".to_owned());
+    rows[0].extend(roofline.map(|_| "of roof".to_owned()));
+    rows[0].extend(waited.then(|| "by processor time".to_owned()));
     for (row, ranked) in rows[1..].iter_mut().zip(&ranking.ranks) {
-        let share = roof::share(of_source().filter(|m| m.candidate == ranked.candidate), &profile.roofs);
-        row.push(share.map_or("-".into(), |share| format!("{:.0} %", share * 100.0)));
+        let of_candidate = || of_source.iter().copied().filter(|m| m.candidate == ranked.candidate);
+        if roofline.is_some() {
+            let share = roof::share(of_candidate(), &profile.roofs);
+            row.push(share.map_or("-".into(), |share| format!("{:.0} %", share * 100.0)));
+        }
+        if waited {
+            let time = of_candidate().map(|m| Some(m.processor_time()? * m.layers)).sum::<Option<Duration>>();
+            let density = time.and_then(|time| ranked.operations.per(time));
+            row.push(density.map_or("-".into(), |density| density.to_string()));
+        }
     }
     let mut text = format!("\nmeasured by: {}\n", ranking.source);
-    text += &format!("roof: {} and {}, measured alike\n", roofline.arithmetic, roofline.bandwidth);
+    if let Some(Roofline { arithmetic, bandwidth }) = roofline {
+        text += &format!("roof: {arithmetic} and {bandwidth}, measured alike\n");
+    }
     text += &output::table(&rows, &[1]);
     for left_out in &ranking.left_out {
         text += &format!("left out: {left_out}\n");

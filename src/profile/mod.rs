@@ -44,6 +44,10 @@ const MAX_STAGES: usize = 1000;
 
 /// What the workload is called that is made of the built-in base models.
 pub const BASES: &str = "bases";
+
+/// Threads that got less than this share of their processors were kept from them.
+pub const KEPT_AT_WORK: f64 = 0.85;
+
 /// Most roofs a profile may have.
 const MAX_ROOFS: usize = 1_000;
 
@@ -400,6 +404,22 @@ struct Version {
 }
 
 impl Profile {
+    /// How many threads computed a measurement where the processor did: those of its provider, or all that a software
+    /// adapter can have.
+    pub fn threads_of(&self, measurement: &Measurement) -> Option<u32> {
+        match measurement.instrument.kind {
+            InstrumentKind::Provider => self.settings.threads,
+            InstrumentKind::Shader => self.conditions.as_ref().map(|conditions| conditions.processors),
+            InstrumentKind::Published => None,
+        }
+    }
+
+    /// Whether the threads that computed a measurement were kept from their processors.
+    pub fn was_kept_waiting(&self, measurement: &Measurement) -> bool {
+        let share = self.threads_of(measurement).and_then(|threads| measurement.share_of_processors(threads));
+        share.is_some_and(|share| share < KEPT_AT_WORK)
+    }
+
     /// Reads a profile and checks that it does not contradict itself.
     ///
     /// # Errors
@@ -512,6 +532,17 @@ impl Measurement {
         let pairs = self.processor_ns.iter().zip(&self.samples_ns);
         let ratios: Vec<f64> = pairs.filter_map(|(&processor, &wall)| Some(processor? as f64 / wall? as f64)).collect();
         median(&ratios)
+    }
+
+    /// The share that so many threads got of their processors; `None` where it was not measured.
+    pub fn share_of_processors(&self, threads: u32) -> Option<f64> {
+        Some(self.processors()? / f64::from(threads))
+    }
+
+    /// Operations by processor time. Where one thread computes it is the density that the clock would show if nobody else
+    /// were at work; several threads that wait for one that was displaced use up processor time, too.
+    pub fn density_by_processor(&self) -> Option<FlopsPerSecond> {
+        self.problem.flops().per(self.processor_time()?)
     }
 
     /// The density of the median; `None` without samples.
@@ -677,6 +708,29 @@ mod tests {
         assert!((place.share - 7.703_952 / 19.634_136).abs() < 1e-5, "{place:?}");
         assert_eq!(provider.place(&profile.roofs), None, "nobody measured the provider's roof");
         assert_eq!(Profile::read(&profile.write().unwrap()), Ok(profile));
+    }
+
+    /// 60 us of processor time in 30 us are two processors, 30 us are one.
+    #[test]
+    fn clock_and_processor_time_disagree_where_threads_wait() {
+        let mut profile = Profile::read(EXAMPLE).unwrap();
+        profile.settings.threads = Some(2);
+        let example = Measurement {
+            samples_ns: vec![Some(30_000), None, Some(30_000), Some(90_000)],
+            ..profile.measurements[1].clone()
+        };
+        assert_eq!((example.processors(), profile.was_kept_waiting(&example)), (None, false), "it was not measured");
+        for (name, processor_us, processors, kept_waiting) in
+            [("both worked", 60, 2.0, false), ("one of them", 30, 1.0, true), ("nearly all the time", 54, 1.8, false)]
+        {
+            let ns = Some(processor_us * 1000);
+            let measured = Measurement { processor_ns: vec![ns, None, ns, ns], ..example.clone() };
+            assert_eq!(measured.processors(), Some(processors), "{name}");
+            assert_eq!(measured.processor_time(), Some(Duration::from_micros(processor_us)), "{name}");
+            assert_eq!(profile.was_kept_waiting(&measured), kept_waiting, "{name}");
+            let density = measured.density_by_processor().unwrap().0;
+            assert!((density - 231_211_008.0 / (processor_us as f64 * 1e-6)).abs() < 1.0, "{name}: {density}");
+        }
     }
 
     #[test]
