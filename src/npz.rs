@@ -1,13 +1,14 @@
 //! Tensors as a NumPy archive (`.npz`): what `numpy.load` reads into arrays by name.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 
 use npyz::WriterBuilder;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 use crate::tensor::Tensor;
+use crate::tensor::array::{Array, Data, ElementType};
 
 /// The most characters a name keeps.
 const MAX_NAME: usize = 100;
@@ -49,6 +50,86 @@ pub fn write(tensors: &[(&str, &Tensor)], out: impl Write) -> io::Result<()> {
     }
     archive.finish()?;
     Ok(())
+}
+
+/// Most arrays that are read from an archive, and most bytes of all of them together.
+const MAX_ARRAYS: usize = 4096;
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Why an archive cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is no archive, or damaged.
+    #[error("it is no NumPy archive, or is damaged: {0}")]
+    Archive(#[from] zip::result::ZipError),
+    /// It has more arrays, or more data, than is read.
+    #[error("it has more than {MAX_ARRAYS} arrays or {} GiB of data", MAX_BYTES >> 30)]
+    TooLarge,
+    /// One of its arrays cannot be read.
+    #[error("array `{name}`: {why}")]
+    Array {
+        /// The array.
+        name: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Reads the arrays of an archive, in its order, with their names.
+///
+/// Nothing is written anywhere, whatever the entries are called; compressed entries are read as far as the limits go.
+///
+/// # Errors
+/// If it is no archive of arrays of numbers in C order.
+pub fn read(file: impl Read + Seek) -> Result<Vec<(String, Array)>, ReadError> {
+    let mut archive = ZipArchive::new(file)?;
+    if archive.len() > MAX_ARRAYS {
+        return Err(ReadError::TooLarge);
+    }
+    let mut left = MAX_BYTES;
+    let mut arrays = Vec::new();
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
+        let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
+        let array = read_array(&mut entry, &mut left);
+        arrays.push((name.clone(), array.map_err(|why| ReadError::Array { name, why })?));
+    }
+    Ok(arrays)
+}
+
+fn read_array(entry: &mut impl Read, left: &mut u64) -> Result<Array, String> {
+    let header = npyz::NpyHeader::from_reader(&mut *entry).map_err(|error| format!("it has no header: {error}"))?;
+    let dtype = match header.dtype() {
+        npyz::DType::Plain(ty) => ty.to_string(),
+        other => other.descr(),
+    };
+    let ty = match dtype.trim_matches('\'') {
+        "<f4" => ElementType::F32,
+        "<f8" => ElementType::F64,
+        "<f2" => ElementType::F16,
+        "|i1" => ElementType::I8,
+        "<i2" => ElementType::I16,
+        "<i4" => ElementType::I32,
+        "<i8" => ElementType::I64,
+        "|u1" => ElementType::U8,
+        "<u2" => ElementType::U16,
+        "<u4" => ElementType::U32,
+        "<u8" => ElementType::U64,
+        "|b1" => ElementType::Bool,
+        other => return Err(format!("its elements are `{other}`, which is not taken")),
+    };
+    if header.order() == npyz::Order::Fortran && header.shape().len() > 1 {
+        return Err("it is in Fortran order; store `numpy.ascontiguousarray` of it".to_owned());
+    }
+    let shape: Option<Vec<u32>> = header.shape().iter().map(|&n| u32::try_from(n).ok()).collect();
+    let too_large = || format!("its shape {:?} is too large", header.shape());
+    let shape = shape.ok_or_else(too_large)?;
+    let bytes = crate::tensor::element_count(&shape).saturating_mul(ty.size());
+    *left = left.checked_sub(bytes).ok_or_else(too_large)?;
+    let mut data = Vec::new();
+    entry.take(bytes).read_to_end(&mut data).map_err(|error| error.to_string())?;
+    Array::new(shape, Data::from_le_bytes(ty, &data)).map_err(|error| error.to_string())
 }
 
 /// Fails once and swallows the rest: an archive that is given up tries to write its end and prints when it cannot.
@@ -135,6 +216,17 @@ mod tests {
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&array.into_vec().unwrap()), bits(tensor.data()), "{name}");
         }
+    }
+
+    #[test]
+    fn archives_are_read() {
+        let tensor = Tensor::new([2, 1], vec![1.5, -2.0]).unwrap();
+        let mut bytes = Vec::new();
+        write(&[("a", &tensor)], &mut bytes).unwrap();
+        let array = Array::new([2, 1], Data::F32(vec![1.5, -2.0])).unwrap();
+        assert_eq!(read(Cursor::new(&bytes)).unwrap(), [("a".to_owned(), array)]);
+        let error = read(Cursor::new(&bytes[..bytes.len() / 2])).unwrap_err().to_string();
+        assert!(error.starts_with("it is no NumPy archive, or is damaged"), "{error}");
     }
 
     #[test]

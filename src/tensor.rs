@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
 
+pub mod array;
+
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -42,7 +42,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "search",
         &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "pass", "onnx", "runtime"],
     ),
-    ("verify", &["units", "tensor", "conv", "ir", "reference", "onnx", "runtime"]),
+    // Outputs are compared with stored ones, which may be in NumPy archives.
+    ("verify", &["units", "tensor", "conv", "ir", "npz", "reference", "onnx", "runtime"]),
     ("report", &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "search", "verify"]),
 ];
 

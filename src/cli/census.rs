@@ -56,6 +56,12 @@ pub(crate) struct BaseArgs {
 }
 
 impl BaseArgs {
+    /// These base models, at their own sizes.
+    #[cfg(feature = "run")]
+    pub(crate) fn of(base_model: &[PathBuf]) -> Self {
+        Self { base_model: base_model.to_vec(), base_input_size: None }
+    }
+
     /// Whether there is any.
     pub(crate) fn is_given(&self) -> bool {
         !self.base_model.is_empty()
@@ -260,7 +266,7 @@ fn warn(name: &str, taken: &Taken, input: &Input) {
 impl Input {
     /// Whether to run the model has not been asked for and may show what is not known.
     fn can_run(&self, gap: Option<&Gap>) -> bool {
-        let is_wrong = gap.is_some_and(|gap| matches!(gap.reason, Reason::Contradiction(_)));
+        let is_wrong = gap.is_some_and(|gap| matches!(gap.reason, Reason::Contradiction(_) | Reason::TooLarge));
         self.run == Some(false) && !is_wrong
     }
 }

@@ -14,6 +14,7 @@ mod bench;
 mod census;
 mod compile;
 mod conditions;
+mod contract;
 mod devices;
 mod emit;
 mod failure;
@@ -37,6 +38,8 @@ mod select;
 mod setup;
 mod spec;
 mod target;
+#[cfg(feature = "run")]
+mod verify;
 mod weights;
 
 /// How a command that ran to its end answered.
@@ -98,6 +101,13 @@ enum Command {
     /// Run a model on pictures
     #[cfg(feature = "run")]
     Run(run::Args),
+    /// Check models from anywhere: structure, what they do when they run, where they run, what they are compared with
+    #[cfg(feature = "run")]
+    Verify(Box<verify::Args>),
+    /// The process in which `verify` runs a model
+    #[cfg(feature = "run")]
+    #[command(name = verify::child::COMMAND, hide = true)]
+    Judge,
     /// Fetch ONNX Runtime ahead of time
     #[cfg(feature = "run")]
     Setup(setup::Args),
@@ -147,6 +157,10 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Run(args) => run::run(&cli.global, &args),
         #[cfg(feature = "run")]
         Command::Bench(args) => bench::run(&args, &cli.global),
+        #[cfg(feature = "run")]
+        Command::Verify(args) => verify::run(&args, &cli.global),
+        #[cfg(feature = "run")]
+        Command::Judge => verify::child::run(&cli.global),
         #[cfg(feature = "run")]
         Command::Setup(args) => setup::run(&cli.global, &args),
     }

@@ -22,13 +22,17 @@ const CONV: &[u8] = include_bytes!("../../fixtures/models/conv.onnx");
 
 /// ONNX Runtime, loaded. Where no library fits, and the network may be used, it is fetched first.
 pub(crate) fn runtime(global: &Global) -> Result<Runtime, Failure> {
+    Ok(Runtime::load(library(global)?)?)
+}
+
+/// ONNX Runtime's library, found or fetched.
+pub(crate) fn library(global: &Global) -> Result<Library, Failure> {
     let surroundings = Surroundings::of_process(global.ort_lib.clone());
-    let library = match library::find(&surroundings) {
-        Ok(library) => library,
-        Err(error @ SearchError::Nowhere(_)) if !global.offline => found_after_fetch(&surroundings, &error)?,
-        Err(error) => return Err(explained(error, global.offline)),
-    };
-    Ok(Runtime::load(library)?)
+    match library::find(&surroundings) {
+        Ok(library) => Ok(library),
+        Err(error @ SearchError::Nowhere(_)) if !global.offline => found_after_fetch(&surroundings, &error),
+        Err(error) => Err(explained(error, global.offline)),
+    }
 }
 
 /// Fetches the package and searches again.

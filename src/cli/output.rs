@@ -46,6 +46,12 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     to_stdout(&text)
 }
 
+/// Prints a value as JSON in one line, for another program that reads while this one runs.
+#[cfg(feature = "run")]
+pub(crate) fn line(value: &impl Serialize) -> Result<(), Failure> {
+    to_stdout(&serde_json::to_string(value)?)
+}
+
 /// Says what is going on.
 pub(crate) fn note(text: &str) {
     if !QUIET.load(Ordering::Relaxed) {

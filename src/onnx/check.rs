@@ -6,6 +6,7 @@ use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, tensor_proto::DataLocation,
     tensor_proto::DataType,
 };
+use crate::onnx::scan::Held;
 
 /// What is wrong with a model, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,10 +86,25 @@ pub enum CheckError {
         /// Where it says the data is.
         location: String,
     },
+    /// A tensor has more or fewer strings than its shape.
+    #[error("tensor `{name}` has {actual} strings, its shape needs {expected}")]
+    StringCount {
+        /// The tensor.
+        name: String,
+        /// Strings of its shape.
+        expected: u64,
+        /// Strings in the file.
+        actual: u64,
+    },
+    /// A tensor's data is in more than one place.
+    #[error("tensor `{0}` has its data in more than one place; readers differ in which they take")]
+    DataTwice(String),
 }
 
-const IR_VERSIONS: (i64, i64) = (3, 14);
-const OPSETS: (i64, i64) = (7, 27);
+/// Oldest and newest IR version.
+pub(super) const IR_VERSIONS: (i64, i64) = (3, 14);
+/// Oldest and newest version of the default operator set.
+pub(super) const OPSETS: (i64, i64) = (7, 28);
 
 /// Checks versions, names, order, attributes of windows, and that every tensor has the data its shape needs.
 ///
@@ -119,7 +135,7 @@ impl Scope<'_, '_> {
     }
 }
 
-fn within(what: &'static str, version: i64, (oldest, newest): (i64, i64)) -> Result<(), CheckError> {
+pub(super) fn within(what: &'static str, version: i64, (oldest, newest): (i64, i64)) -> Result<(), CheckError> {
     if (oldest..=newest).contains(&version) {
         return Ok(());
     }
@@ -173,26 +189,40 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<HashSet<&'a str>
 }
 
 /// Windows, strides, dilations and groups of zero or less end some runtimes with a crash.
-fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), CheckError> {
-    let windowed = matches!(
-        node.op_type(),
-        "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "MaxPool" | "AveragePool" | "LpPool" | "MaxUnpool"
-    );
-    if !windowed {
-        return Ok(());
-    }
-    let least = match attribute.name() {
-        "kernel_shape" | "strides" | "dilations" | "group" => 1,
-        "pads" => 0,
-        _ => return Ok(()),
-    };
+pub(super) fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), CheckError> {
+    let Some(least) = least(node.op_type(), attribute.name()) else { return Ok(()) };
     let wrong = attribute.ints.iter().chain(&attribute.i).find(|&&n| n < least || n > i64::from(i32::MAX));
     let Some(&value) = wrong else { return Ok(()) };
     let needed = if least == 1 { "1 or more, in 31 bits" } else { "0 or more, in 31 bits" };
     Err(CheckError::Attribute { node: label(node), attribute: attribute.name().to_owned(), value, needed })
 }
 
+/// The least value of an attribute that something is divided by, or counted with.
+fn least(op: &str, attribute: &str) -> Option<i64> {
+    match (op, attribute) {
+        (
+            "Conv" | "ConvTranspose" | "ConvInteger" | "QLinearConv" | "FusedConv" | "NhwcConv" | "NhwcFusedConv"
+            | "DeformConv" | "MaxPool" | "AveragePool" | "QLinearAveragePool" | "LpPool" | "MaxUnpool" | "Col2Im",
+            _,
+        ) => match attribute {
+            "kernel_shape" | "strides" | "dilations" | "group" | "offset_group" => Some(1),
+            "pads" | "output_padding" => Some(0),
+            _ => None,
+        },
+        ("DepthToSpace" | "SpaceToDepth", "blocksize") | ("LRN", "size") | ("Split", "num_outputs") => Some(1),
+        ("MaxRoiPool", "pooled_shape") | ("RoiAlign", "output_height" | "output_width") => Some(1),
+        ("RoiAlign", "sampling_ratio") => Some(0),
+        ("GroupNormalization", "num_groups") => Some(1),
+        _ => None,
+    }
+}
+
 fn check_tensor(tensor: &TensorProto) -> Result<(), CheckError> {
+    check_stored(tensor, &Held::of(tensor)).map(drop)
+}
+
+/// Checks a tensor whose file has this much data for it; bytes of its elements, if their size is fixed.
+pub(super) fn check_stored(tensor: &TensorProto, held: &Held) -> Result<Option<u64>, CheckError> {
     let name = || tensor.name().to_owned();
     let elements = tensor.dims.iter().try_fold(1u64, |product, &n| product.checked_mul(u64::try_from(n).ok()?));
     let shape_error = || CheckError::Shape { name: name(), dims: tensor.dims.clone() };
@@ -201,19 +231,29 @@ fn check_tensor(tensor: &TensorProto) -> Result<(), CheckError> {
     let Some(data_type) = data_type else {
         return Err(CheckError::ElementType { name: name(), data_type: tensor.data_type() });
     };
-    if tensor.data_location() == DataLocation::External {
-        return check_location(tensor);
+    let is_external = tensor.data_location() == DataLocation::External;
+    if held.fields() + usize::from(is_external) > 1 {
+        return Err(CheckError::DataTwice(name()));
     }
-    let Some(bits) = element_bits(data_type) else { return Ok(()) };
-    let expected = elements.checked_mul(bits).ok_or_else(shape_error)?.div_ceil(8);
-    let actual = match &tensor.raw_data {
-        Some(raw) => raw.len() as u64,
-        None => typed_bytes(tensor, data_type, bits),
+    let expected = match element_bits(data_type) {
+        Some(bits) => Some(elements.checked_mul(bits).ok_or_else(shape_error)?.div_ceil(8)),
+        None => None,
     };
-    if actual != expected {
-        return Err(CheckError::DataLength { name: name(), expected, actual });
+    if is_external {
+        return check_location(tensor).map(|()| expected);
     }
-    Ok(())
+    let Some((bits, needed)) = element_bits(data_type).zip(expected) else {
+        // Of strings, whose bytes are not known beforehand, the number counts.
+        if held.strings != elements {
+            return Err(CheckError::StringCount { name: name(), expected: elements, actual: held.strings });
+        }
+        return Ok(None);
+    };
+    let actual = held.raw.unwrap_or_else(|| typed_bytes(held, data_type, bits));
+    if actual != needed {
+        return Err(CheckError::DataLength { name: name(), expected: needed, actual });
+    }
+    Ok(expected)
 }
 
 fn check_sparse_tensor(tensor: &SparseTensorProto) -> Result<(), CheckError> {
@@ -236,7 +276,7 @@ fn check_location(tensor: &TensorProto) -> Result<(), CheckError> {
 }
 
 /// Bits of one element; `None` for strings, whose size is not fixed.
-fn element_bits(data_type: DataType) -> Option<u64> {
+pub(super) fn element_bits(data_type: DataType) -> Option<u64> {
     Some(match data_type {
         DataType::Undefined | DataType::String => return None,
         DataType::Uint2 | DataType::Int2 => 2,
@@ -258,19 +298,19 @@ fn element_bits(data_type: DataType) -> Option<u64> {
 }
 
 /// Bytes of the elements in the typed field that belongs to the element type.
-fn typed_bytes(tensor: &TensorProto, data_type: DataType, bits: u64) -> u64 {
+fn typed_bytes(held: &Held, data_type: DataType, bits: u64) -> u64 {
     let elements = match data_type {
-        DataType::Float => tensor.float_data.len(),
-        DataType::Complex64 => tensor.float_data.len() / 2,
-        DataType::Double => tensor.double_data.len(),
-        DataType::Complex128 => tensor.double_data.len() / 2,
-        DataType::Int64 => tensor.int64_data.len(),
-        DataType::Uint32 | DataType::Uint64 => tensor.uint64_data.len(),
+        DataType::Float => held.floats,
+        DataType::Complex64 => held.floats / 2,
+        DataType::Double => held.doubles,
+        DataType::Complex128 => held.doubles / 2,
+        DataType::Int64 => held.int64s,
+        DataType::Uint32 | DataType::Uint64 => held.uint64s,
         // Elements of two or four bits are packed, a byte to each integer.
-        _ if bits < 6 => return tensor.int32_data.len() as u64,
-        _ => tensor.int32_data.len(),
+        _ if bits < 6 => return held.int32s,
+        _ => held.int32s,
     };
-    (elements as u64).saturating_mul(bits).div_ceil(8)
+    elements.saturating_mul(bits).div_ceil(8)
 }
 
 /// A node as messages name it: its name, or its op and first output.
@@ -312,6 +352,7 @@ mod tests {
         let location = |location: &'static str| {
             move |m: &mut ModelProto| {
                 let tensor = &mut graph(m).initializer[0];
+                tensor.raw_data = None;
                 tensor.data_location = Some(DataLocation::External.into());
                 let entry = StringStringEntryProto { key: Some("location".into()), value: Some(location.into()) };
                 tensor.external_data = vec![entry];
@@ -326,7 +367,7 @@ mod tests {
         type Spoil = Box<dyn Fn(&mut ModelProto)>;
         let cases: Vec<(&str, Spoil)> = vec![
             ("IR version 99 is not supported; 3 to 14 are", Box::new(|m| m.ir_version = Some(99))),
-            ("opset 5 is not supported; 7 to 27 are", Box::new(|m| m.opset_import[0].version = Some(5))),
+            ("opset 5 is not supported; 7 to 28 are", Box::new(|m| m.opset_import[0].version = Some(5))),
             ("the model does not import the default operator set", Box::new(|m| m.opset_import.clear())),
             (
                 "node `/b` uses `c`, which nothing before it defines",
@@ -393,6 +434,7 @@ mod tests {
         let of = |location: &str| {
             let mut model = model();
             let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
+            tensor.raw_data = None;
             tensor.data_location = Some(DataLocation::External.into());
             let entry = StringStringEntryProto { key: Some("location".into()), value: Some(location.into()) };
             tensor.external_data = vec![entry];

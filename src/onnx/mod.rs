@@ -21,7 +21,11 @@ mod lower;
 pub mod proto;
 mod quantize;
 mod read;
+pub mod scan;
+pub mod schema;
 pub mod shapes;
+pub mod stored;
+pub mod structure;
 pub mod summary;
 pub mod survey;
 #[cfg(test)]

@@ -108,6 +108,11 @@ pub fn summarize_at(model: &ModelProto, sizes: InputSizes) -> Summary {
     }
 }
 
+/// What the model hands out, as its file declares it.
+pub fn outputs(model: &ModelProto) -> Vec<Port> {
+    model.graph.iter().flat_map(|graph| &graph.output).map(port).collect()
+}
+
 impl Summary {
     /// Operations of all layers at a batch of one, and how many layers they are not known of.
     pub fn flops(&self) -> (Flops, usize) {

@@ -125,6 +125,13 @@ pub fn exposing(model: &ModelProto, values: &[String]) -> Vec<u8> {
     model.encode_to_vec()
 }
 
+/// Bytes that, put behind those of a model, have it hand out these values as well: pieces of a message add up.
+pub fn exposed(values: &[String]) -> Vec<u8> {
+    let output = |value: &String| ValueInfoProto { name: Some(value.clone()), ..ValueInfoProto::default() };
+    let graph = GraphProto { output: values.iter().map(output).collect(), ..GraphProto::default() };
+    ModelProto { graph: Some(graph), ..ModelProto::default() }.encode_to_vec()
+}
+
 /// Names of the values that the convolutions of unknown problem take, first those that others are computed from.
 pub fn unknown_operands(model: &ModelProto, sizes: InputSizes, observed: &HashMap<String, Vec<u32>>) -> Vec<String> {
     let shapes = infer(model, sizes, observed);

@@ -108,7 +108,13 @@ mod tests {
 
     fn port(dims: &[Option<u32>]) -> Port {
         let dim = |dim: &Option<u32>| dim.map_or(PortDim::Unknown, PortDim::Fixed);
-        Port { name: "x".into(), dtype: Some(DType::F32), dims: dims.iter().map(dim).collect(), ty: String::new() }
+        Port {
+            name: "x".into(),
+            dtype: Some(DType::F32),
+            element: Some(crate::tensor::array::ElementType::F32),
+            dims: dims.iter().map(dim).collect(),
+            ty: String::new(),
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{fmt, fs};
 
 use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::session::{Options, PlacementError, RunError, Session, SessionError, with_log};
@@ -16,7 +17,8 @@ use super::{Runtime, take_log};
 use crate::tensor::{Comparison, Tensor};
 
 /// One execution provider of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// The processor.
     Cpu,

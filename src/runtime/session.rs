@@ -19,13 +19,14 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use super::provider::{self, Provider, ProviderError};
 use super::record::{self, NodeRecord};
 use super::{Runtime, take_log};
+use crate::tensor::array::{Array, Data, ElementType, each};
 use crate::tensor::{DType, Tensor};
 
 /// A recorded placement is read up to this many bytes.
@@ -46,6 +47,8 @@ pub struct Options {
     pub record_placement: bool,
     /// Folder in which the record is kept while the session lives; `None` for the system's temporary one.
     pub scratch: Option<PathBuf>,
+    /// Folder with the weights of a model in memory that has some in files; `None` if it has none.
+    pub weights: Option<PathBuf>,
 }
 
 impl Options {
@@ -58,6 +61,7 @@ impl Options {
             cpu_fallback: false,
             record_placement: false,
             scratch: None,
+            weights: None,
         }
     }
 }
@@ -82,6 +86,8 @@ pub struct Port {
     pub name: String,
     /// Type of its elements; `None` for a type that [`Tensor`] has no name for, or no tensor at all.
     pub dtype: Option<DType>,
+    /// Type of its elements; `None` for a type that [`Array`] has no name for, or no tensor at all.
+    pub element: Option<ElementType>,
     /// Its dimensions, outermost first; none for what is no tensor.
     pub dims: Vec<PortDim>,
     /// Its type as ONNX Runtime writes it.
@@ -89,7 +95,7 @@ pub struct Port {
 }
 
 /// One dimension of an input or output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortDim {
     /// A size.
     Fixed(u32),
@@ -190,7 +196,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes a session of a model in memory. Weights in files beside the model are not found this way.
+    /// Makes a session of a model in memory. Weights in files are looked for in [`Options::weights`].
     ///
     /// # Errors
     /// If the provider cannot be used, or ONNX Runtime refuses the model.
@@ -286,6 +292,27 @@ impl Session {
         .collect()
     }
 
+    /// Runs the model on tensors of any element type; outputs keep theirs.
+    ///
+    /// # Errors
+    /// As for [`Session::run`]; an output that is no tensor of numbers is one as well.
+    pub fn run_arrays(&mut self, inputs: &[(&str, &Array)]) -> Result<Vec<(String, Array)>, RunError> {
+        self.check_names(inputs)?;
+        let values = inputs.iter().map(|&(name, array)| {
+            let value = guarded(|| value_of(array)).map_err(|message| RunError::Failed { message })?;
+            Ok((name, SessionInputValue::Owned(value)))
+        });
+        let values = values.collect::<Result<Vec<_>, RunError>>()?;
+        let ports = &self.outputs;
+        let session = &mut self.session;
+        let outputs = guarded(|| {
+            let outputs = session.run(values)?;
+            let read = |(value, port): (&DynValue, &Port)| Ok((port.name.clone(), array_of(port, value)?));
+            Ok(outputs.values().zip(ports).map(|(value, port)| read((&value, port))).collect::<Vec<_>>())
+        });
+        outputs.map_err(|message| RunError::Failed { message })?.into_iter().collect()
+    }
+
     /// Prepares repeated runs on these inputs: they are moved to the provider's device once, and outputs stay there.
     ///
     /// # Errors
@@ -338,7 +365,7 @@ impl Session {
         Ok(json)
     }
 
-    fn check_names(&self, inputs: &[(&str, &Tensor)]) -> Result<(), RunError> {
+    fn check_names<T>(&self, inputs: &[(&str, T)]) -> Result<(), RunError> {
         for (name, _) in inputs {
             self.port(name)?;
         }
@@ -460,18 +487,18 @@ impl Placement {
 impl Port {
     fn of(outlet: &Outlet) -> Self {
         let ty = outlet.dtype();
-        let (dtype, dims) = match ty {
+        let (element, dims) = match ty {
             ValueType::Tensor { ty, shape, dimension_symbols } => {
                 let symbol = |i: usize| dimension_symbols.get(i).filter(|name| !name.is_empty()).cloned();
                 let dims = shape.iter().enumerate().map(|(i, &size)| match u32::try_from(size) {
                     Ok(size) => PortDim::Fixed(size),
                     Err(_) => symbol(i).map_or(PortDim::Unknown, PortDim::Named),
                 });
-                (dtype_of(*ty), dims.collect())
+                (element_of(*ty), dims.collect())
             }
             ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => (None, Vec::new()),
         };
-        Self { name: outlet.name().to_owned(), dtype, dims, ty: ty.to_string() }
+        Self { name: outlet.name().to_owned(), dtype: element.and_then(dtype_of), element, dims, ty: ty.to_string() }
     }
 }
 
@@ -493,6 +520,9 @@ fn configured(runtime: &Runtime, options: &Options, record: Option<&Path>) -> or
     builder = builder.with_config_entry("session.force_spinning_stop", "1")?;
     if !options.cpu_fallback && options.provider != Provider::Cpu {
         builder = builder.with_disable_cpu_fallback()?;
+    }
+    if let Some(folder) = options.weights.as_deref().and_then(Path::to_str) {
+        builder = builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
     }
     if let Some(folder) = record {
         builder = builder.with_profiling(folder.join("record"))?;
@@ -602,12 +632,69 @@ fn output_memory(provider: Provider) -> ort::Result<MemoryInfo<'static>> {
     }
 }
 
-fn dtype_of(ty: TensorElementType) -> Option<DType> {
+fn dtype_of(ty: ElementType) -> Option<DType> {
     match ty {
-        TensorElementType::Float32 => Some(DType::F32),
-        TensorElementType::Float16 => Some(DType::F16),
-        TensorElementType::Bfloat16 => Some(DType::BF16),
-        TensorElementType::Int8 => Some(DType::I8),
+        ElementType::F32 => Some(DType::F32),
+        ElementType::F16 => Some(DType::F16),
+        ElementType::BF16 => Some(DType::BF16),
+        ElementType::I8 => Some(DType::I8),
         _ => None,
     }
+}
+
+fn element_of(ty: TensorElementType) -> Option<ElementType> {
+    Some(match ty {
+        TensorElementType::Float32 => ElementType::F32,
+        TensorElementType::Float64 => ElementType::F64,
+        TensorElementType::Float16 => ElementType::F16,
+        TensorElementType::Bfloat16 => ElementType::BF16,
+        TensorElementType::Int8 => ElementType::I8,
+        TensorElementType::Int16 => ElementType::I16,
+        TensorElementType::Int32 => ElementType::I32,
+        TensorElementType::Int64 => ElementType::I64,
+        TensorElementType::Uint8 => ElementType::U8,
+        TensorElementType::Uint16 => ElementType::U16,
+        TensorElementType::Uint32 => ElementType::U32,
+        TensorElementType::Uint64 => ElementType::U64,
+        TensorElementType::Bool => ElementType::Bool,
+        _ => return None,
+    })
+}
+
+/// A tensor of any element type as the library takes it.
+fn value_of(array: &Array) -> ort::Result<DynValue> {
+    let shape: Vec<i64> = array.shape().iter().map(|&n| i64::from(n)).collect();
+    each!(array.data(), values => Ok(ort::value::Tensor::from_array((shape, values.clone()))?.into_dyn()))
+}
+
+/// What the library gives, in its own element type.
+fn array_of(port: &Port, value: &DynValue) -> Result<Array, RunError> {
+    let failed = |message: String| RunError::Failed { message };
+    let unknown = || RunError::ElementType { name: port.name.clone(), ty: value.dtype().to_string() };
+    macro_rules! of {
+        ($variant:ident, $ty:ty) => {{
+            let (shape, data) =
+                value.try_extract_tensor::<$ty>().map_err(|error| failed(error.message().to_owned()))?;
+            (shape.to_vec(), Data::$variant(data.to_vec()))
+        }};
+    }
+    let ty = value.dtype().tensor_type().and_then(element_of).ok_or_else(unknown)?;
+    let (shape, data) = match ty {
+        ElementType::F32 => of!(F32, f32),
+        ElementType::F64 => of!(F64, f64),
+        ElementType::F16 => of!(F16, f16),
+        ElementType::BF16 => of!(BF16, bf16),
+        ElementType::I8 => of!(I8, i8),
+        ElementType::I16 => of!(I16, i16),
+        ElementType::I32 => of!(I32, i32),
+        ElementType::I64 => of!(I64, i64),
+        ElementType::U8 => of!(U8, u8),
+        ElementType::U16 => of!(U16, u16),
+        ElementType::U32 => of!(U32, u32),
+        ElementType::U64 => of!(U64, u64),
+        ElementType::Bool => of!(Bool, bool),
+    };
+    let sizes: Result<Vec<u32>, _> = shape.iter().map(|&n| u32::try_from(n)).collect();
+    let sizes = sizes.map_err(|_| failed(format!("output `{}` has the shape {shape:?}", port.name)))?;
+    Array::new(sizes, data).map_err(|error| failed(error.to_string()))
 }

@@ -1,4 +1,7 @@
 //! Proof that a model does what its file says, by running it.
+//!
+//! [`prove`] is for a model of our own: the first thing that does not hold is an error. [`judge()`] is for a stranger's:
+//! every check says by itself how it ended.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -13,6 +16,14 @@ use crate::runtime::Runtime;
 use crate::runtime::provider::Provider;
 use crate::runtime::session::{Options, PlacedNode, PlacementError, Port, PortDim, RunError, Session, SessionError};
 use crate::tensor::{Comparison, Tensor, TensorError, element_count};
+
+pub use self::judge::judge;
+
+pub mod compare;
+mod divergence;
+pub mod judge;
+pub mod outcome;
+pub mod stored;
 
 /// How a model is to be proven.
 #[derive(Debug, Clone)]

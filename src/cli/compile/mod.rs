@@ -10,6 +10,7 @@ use bbc::backbone::{self, Backbone, Batch, Freedom, Size, Spec};
 use bbc::conv::Candidate;
 use bbc::image::Preprocess;
 use bbc::ir::Graph;
+use bbc::onnx::structure::{Aspect, Limits, examine};
 use bbc::onnx::{self, Lowered, Opset, keys};
 use bbc::pass;
 use bbc::profile::{self, Profile};
@@ -20,6 +21,7 @@ use clap::{Args, ValueEnum};
 use self::summary::{Choice, Facts, Measured, Report, Written};
 use self::weights::{Weights, WeightsArgs};
 use super::census::BaseArgs;
+use super::contract::{self, Beside};
 use super::failure::{Explain, Failure};
 use super::files::{self, Staged};
 use super::measure::{self, Plan, Problems};
@@ -413,9 +415,7 @@ fn write(
     if let Some(name) = &data_file {
         bytes += size(&staged.companion(name))?;
     }
-    let proto = onnx::read(files::read(staged.path(), u64::MAX)?.into())?;
-    onnx::check(&proto).doing(|| "the model that was written is not valid".to_owned())?;
-    let nodes = proto.graph.map_or(0, |graph| graph.node.len());
+    let nodes = examined(staged)?;
     Ok(Written {
         path: output.display().to_string(),
         data_file,
@@ -425,6 +425,22 @@ fn write(
         weights: weights.origin(),
         kept: true,
     })
+}
+
+/// Looks at the staged model as `bbc verify` would; how many nodes it has.
+fn examined(staged: &Staged) -> Result<usize, Failure> {
+    let limits = Limits { max_tensor_bytes: u64::MAX, ..Limits::default() };
+    let examined = examine(fs::File::open(staged.path())?, staged.folder(), &limits);
+    let mut faults: Vec<String> =
+        Aspect::ALL.iter().flat_map(|&of| examined.faults(of)).map(ToString::to_string).collect();
+    let Some(scanned) = examined.scanned else {
+        return Err(Failure::new(faults.join("; "))).doing(|| "the model that was written cannot be read".to_owned());
+    };
+    faults.extend(contract::check(&scanned.model, Beside::default()).into_iter().flat_map(|findings| findings.faults));
+    if !faults.is_empty() {
+        return Err(Failure::new(faults.join("; "))).doing(|| "the model that was written is not valid".to_owned());
+    }
+    Ok(scanned.model.graph.map_or(0, |graph| graph.node.len()))
 }
 
 /// Name of the file for the weights. It is another one for another network: a model that is replaced never finds the

@@ -61,6 +61,9 @@ pub enum Reason {
     /// The shape depends on values that only running the model can tell.
     #[error("its shape depends on values that are not known before the model runs")]
     Values,
+    /// A size of it, or its number of dimensions, is beyond any tensor.
+    #[error("its result is too large")]
+    TooLarge,
     /// Operands or attributes contradict each other or the operator's definition.
     #[error("{0}")]
     Contradiction(&'static str),
@@ -99,6 +102,7 @@ pub struct Shapes<'m> {
     known: HashMap<&'m str, Vec<u32>>,
     last: HashSet<&'m str>,
     gaps: Vec<Gap>,
+    too_large: Vec<Gap>,
     free: Vec<&'m str>,
 }
 
@@ -111,6 +115,11 @@ impl<'m> Shapes<'m> {
     /// The first reasons why shapes are not known, each at the node where it begins.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
+    }
+
+    /// The first nodes whose results are beyond any tensor, other gaps or not.
+    pub fn too_large(&self) -> &[Gap] {
+        &self.too_large
     }
 
     /// Image inputs whose height or width is free and was not given.
@@ -268,6 +277,10 @@ impl<'m, 'o> Inference<'m, 'o> {
             Ok(results) => (results, None),
             Err(missing) => (Vec::new(), missing.reason()),
         };
+        if reason == Some(Reason::TooLarge) && self.shapes.too_large.len() < MAX_GAPS {
+            let gap = Gap { node: label(node), op: node.op_type().to_owned(), reason: Reason::TooLarge };
+            self.shapes.too_large.push(gap);
+        }
         let layout = Call::new(node, self).layout();
         let mut results = results.into_iter();
         let mut first = true;

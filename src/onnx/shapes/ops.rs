@@ -41,7 +41,7 @@ const fn contradiction(what: &'static str) -> Missing {
 }
 
 const VALUES: Missing = Missing::Here(Reason::Values);
-const TOO_LARGE: Missing = contradiction("its result is too large");
+const TOO_LARGE: Missing = Missing::Here(Reason::TooLarge);
 const RANK: Missing = contradiction("an operand has another number of dimensions than the operator takes");
 const AXIS: Missing = contradiction("an axis is outside the dimensions of its operand");
 const FEW_OPERANDS: Missing = contradiction("an operand is missing");
