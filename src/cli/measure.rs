@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZero;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bbc::census::{self, Census, CommonStage, Representative};
 use bbc::conv::{Candidate, ProblemError};
-use bbc::profile::sampling::{Budget, Progress, Samples, SamplingError, Timed, sample_rounds};
+use bbc::profile::journal::{Event, FORMAT as JOURNAL_FORMAT, Header, Prepared, Sample, Source};
+use bbc::profile::plan::{Plan, Settings, Shard};
+use bbc::profile::sampling::{Budget, Progress, SamplingError, Taken, Timed, sample_rounds_from};
 use bbc::profile::{
-    BASES, Device, DeviceKind, FORMAT, Instrument, InstrumentKind, Measurement, Profile, Settings, StageShare, Task,
-    Timing, UnknownWorkload, Workload,
+    BASES, Device, DeviceKind, Instrument, InstrumentKind, Profile, StageShare, Task, Timing, UnknownWorkload, Workload,
 };
 use bbc::tensor::DType;
 use indicatif::ProgressBar;
 
 use super::failure::{Explain, Failure};
+use super::journal::{Keep, Log};
 use super::output;
 use super::target::{self, Here, Target, Wish};
 
@@ -100,11 +103,9 @@ pub(crate) fn shares(stages: &[CommonStage]) -> Vec<StageShare> {
     stages.iter().map(share).collect()
 }
 
-/// What to measure, and how.
+/// What to measure, as it is asked for on the command line.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// On which device.
-    pub(crate) target: Wish,
+pub(crate) struct Wanted {
     /// With which instrument; `None` for all that belong to the target and can be used.
     pub(crate) instrument: Option<InstrumentKind>,
     /// Which problems.
@@ -116,92 +117,135 @@ pub(crate) struct Plan {
     /// Element type of every problem.
     pub(crate) dtype: DType,
     /// Processor threads for an execution provider; `None` for as many as there are processors.
-    pub(crate) threads: Option<NonZero<usize>>,
+    pub(crate) threads: Option<NonZero<u32>>,
     /// Seed of order, weights and inputs.
     pub(crate) seed: u64,
 }
 
-/// Measures a target of this machine.
-pub(crate) fn measure(machine: &Here<'_>, plan: &Plan) -> Result<Profile, Failure> {
-    let tasks = plan
-        .problems
-        .tasks(plan.batch, plan.dtype)
-        .doing(|| format!("workload `{}` cannot be computed with batch {}", plan.problems, plan.batch))?;
-    let target = target::resolve(&plan.target, machine)?;
+impl Wanted {
+    /// The plan of it.
+    pub(crate) fn plan(&self) -> Result<Plan, Failure> {
+        let Self { instrument, ref problems, time, batch, dtype, threads, seed } = *self;
+        let tasks = problems
+            .tasks(batch, dtype)
+            .doing(|| format!("workload `{problems}` cannot be computed with batch {batch}"))?;
+        let settings = Settings {
+            workload: problems.to_string(),
+            instrument,
+            dtype,
+            batch,
+            threads,
+            time_budget_s: time.as_secs_f64(),
+            seed,
+        };
+        Ok(Plan::new(settings, problems.stages(), tasks)?)
+    }
+}
+
+/// Measures a plan on a target of this machine, without a journal.
+pub(crate) fn measure(machine: &Here<'_>, target: &Wish, plan: &Plan) -> Result<Profile, Failure> {
+    Ok(measure_share(machine, target, plan, None, None)?.record().profile())
+}
+
+/// Measures a share of a plan on a target of this machine, or the rest of it.
+pub(crate) fn measure_share(
+    machine: &Here<'_>,
+    target: &Wish,
+    plan: &Plan,
+    shard: Option<Shard>,
+    keep: Option<&Keep>,
+) -> Result<Log, Failure> {
+    let target = target::resolve(target, machine)?;
     let load_average = load_average();
     warn_if_busy(load_average);
-    let mut run = Run { plan, tasks, measurements: Vec::new(), versions: versions(), rounds: 0, threads: None };
-    let device = match &target {
-        Target::Cpu => run.processor(machine)?,
-        Target::Provider(name) => run.unnamed_gpu(machine, name)?,
-        Target::Adapter(index) => run.adapter(machine, *index)?,
-    };
-    let settings = Settings {
-        workload: plan.problems.to_string(),
-        dtype: plan.dtype,
-        batch: plan.batch,
-        threads: run.threads,
-        rounds: run.rounds,
-        time_budget_s: plan.time.as_secs_f64(),
-        seed: plan.seed,
+    let header = Header {
+        journal: JOURNAL_FORMAT,
+        run: run_name(),
+        device: device(machine, &target),
+        versions: versions(),
         load_average,
+        shard,
+        plan: plan.clone(),
     };
-    let stages = plan.problems.stages();
-    Ok(Profile { format: FORMAT, device, versions: run.versions, settings, stages, measurements: run.measurements })
+    let log = Log::begin(header, keep)?;
+    let tasks = log.record().share().iter().map(|&place| log.record().task(place).clone()).collect();
+    let mut run = Run { settings: &plan.settings, tasks, log };
+    if run.tasks.is_empty() || run.log.record().is_finished() {
+        return Ok(run.log);
+    }
+    let measured = match &target {
+        Target::Cpu => run.processor(machine),
+        Target::Provider(name) => run.unnamed_gpu(machine, name),
+        Target::Adapter(index) => run.adapter(machine, *index),
+    };
+    match (measured, run.log.left()) {
+        (Ok(()), _) => Ok(run.log),
+        (Err(failure), None) => Err(failure),
+        (Err(failure), Some(left)) => Err(failure.with_hint(left)),
+    }
+}
+
+/// The device that a target is.
+fn device(machine: &Here<'_>, target: &Target) -> Device {
+    match target {
+        Target::Cpu => {
+            Device { name: processor_name(), kind: DeviceKind::Cpu, backend: "cpu".into(), driver: String::new() }
+        }
+        Target::Provider(provider) => Device {
+            name: format!("the GPU that provider {provider} takes"),
+            kind: DeviceKind::OtherGpu,
+            backend: provider.clone(),
+            driver: String::new(),
+        },
+        Target::Adapter(index) => machine.device(*index),
+    }
 }
 
 /// A measurement under way.
 struct Run<'p> {
-    plan: &'p Plan,
+    settings: &'p Settings,
+    /// The problems of this share.
     tasks: Vec<Task>,
-    measurements: Vec<Measurement>,
-    versions: BTreeMap<String, String>,
-    rounds: u32,
-    threads: Option<u32>,
-}
-
-/// What was learned about a problem before it was timed.
-struct Prepared {
-    instrument: Instrument,
-    timing: Timing,
-    max_error: f32,
+    log: Log,
 }
 
 impl Run<'_> {
-    fn processor(&mut self, machine: &Here<'_>) -> Result<Device, Failure> {
-        if self.plan.instrument == Some(InstrumentKind::Shader) {
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.settings.time_budget_s)
+    }
+
+    fn processor(&mut self, machine: &Here<'_>) -> Result<(), Failure> {
+        if self.settings.instrument == Some(InstrumentKind::Shader) {
             return Err(Failure::new("shaders do not run on the processor as such")
                 .with_hint("name a software adapter with `--target`; `bbc devices` lists them"));
         }
-        self.provider(machine, "cpu", self.plan.time)?;
-        Ok(Device { name: processor_name(), kind: DeviceKind::Cpu, backend: "cpu".into(), driver: String::new() })
+        self.provider(machine, "cpu", self.time())
     }
 
-    fn unnamed_gpu(&mut self, machine: &Here<'_>, provider: &str) -> Result<Device, Failure> {
-        if self.plan.instrument == Some(InstrumentKind::Shader) {
+    fn unnamed_gpu(&mut self, machine: &Here<'_>, provider: &str) -> Result<(), Failure> {
+        if self.settings.instrument == Some(InstrumentKind::Shader) {
             return Err(Failure::new("wgpu finds no adapter for this GPU, so that shaders cannot run on it")
                 .with_hint("install the Vulkan driver, or measure with `--instrument provider`"));
         }
-        self.provider(machine, provider, self.plan.time)?;
-        let name = format!("the GPU that provider {provider} takes");
-        Ok(Device { name, kind: DeviceKind::OtherGpu, backend: provider.into(), driver: String::new() })
+        self.provider(machine, provider, self.time())
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn adapter(&mut self, _: &Here<'_>, _: usize) -> Result<Device, Failure> {
+    fn adapter(&mut self, _: &Here<'_>, _: usize) -> Result<(), Failure> {
         Err(Failure::new("this bbc is built without the feature `gpu`"))
     }
 
     #[cfg(feature = "gpu")]
-    fn adapter(&mut self, machine: &Here<'_>, index: usize) -> Result<Device, Failure> {
+    fn adapter(&mut self, machine: &Here<'_>, index: usize) -> Result<(), Failure> {
         let adapter = &machine.wgpu_adapters()[index];
         let provider = machine.provider_of(&Target::Adapter(index));
-        let both = self.plan.instrument.is_none() && provider.is_some();
-        let time = if both { self.plan.time / 2 } else { self.plan.time };
-        if self.plan.instrument != Some(InstrumentKind::Provider) {
+        let instrument = self.settings.instrument;
+        let both = instrument.is_none() && provider.is_some();
+        let time = if both { self.time() / 2 } else { self.time() };
+        if instrument != Some(InstrumentKind::Provider) {
             self.shaders(adapter, time)?;
         }
-        match (self.plan.instrument, provider) {
+        match (instrument, provider) {
             (Some(InstrumentKind::Provider), None) => {
                 return Err(Failure::new(format!("no execution provider computes on adapter `{}`", adapter.name))
                     .with_hint("measure it with `--instrument shader`"));
@@ -209,44 +253,56 @@ impl Run<'_> {
             (Some(InstrumentKind::Provider), Some(provider)) => self.provider(machine, &provider, time)?,
             (None, Some(provider)) => {
                 if let Err(failure) = self.provider(machine, &provider, time) {
+                    // What is half measured is no result.
+                    if self.log.record().has_samples_by(InstrumentKind::Provider) {
+                        return Err(failure);
+                    }
                     output::warning(&format!("provider `{provider}` is not measured, only shaders are: {failure}"));
                 }
             }
             (Some(_), _) | (None, None) => {}
         }
-        Ok(Device::from(adapter))
+        Ok(())
     }
 
     #[cfg(feature = "gpu")]
     fn shaders(&mut self, adapter: &bbc::profile::shader::Adapter, time: Duration) -> Result<(), Failure> {
-        use bbc::profile::shader::Gpu;
+        use bbc::profile::shader::{Gpu, Variant};
 
+        let kind = InstrumentKind::Shader;
+        let source = Source { kind, name: String::new(), threads: None, versions: BTreeMap::new() };
+        let source = self.log.source(source)?;
+        if self.log.record().is_sampled(source) {
+            return Ok(());
+        }
         let gpu = Gpu::open(adapter)?;
         let bar = output::timed_progress(self.tasks.len() as u64);
         let mut tuned = Vec::new();
-        for task in &self.tasks {
+        for (task, place) in self.tasks.iter().zip(self.log.record().share().to_vec()) {
             bar.set_message(format!("choosing the shader for {}", describe(task)));
-            let prepared = gpu.prepare(&task.problem, TUNING);
-            tuned.push(prepared.doing(|| format!("cannot measure {} by shaders", describe(task)))?);
+            let before = self.log.record().prepared(source, place).map(|before| before.instrument.clone());
+            let prepared = match before {
+                None => gpu.prepare(&task.problem, TUNING),
+                // What was begun with one shader goes on with it.
+                Some(before) => {
+                    let known = |variant: &Variant| shader_instrument(&variant.to_string()) == before;
+                    let variants: Vec<Variant> = Variant::taking(&task.problem).filter(known).collect();
+                    gpu.prepare_from(&variants, &task.problem, TUNING)
+                }
+            };
+            let prepared = prepared.doing(|| format!("cannot measure {} by shaders", describe(task)))?;
+            self.log.prepared(Prepared {
+                source,
+                problem: place,
+                instrument: shader_instrument(&prepared.shader_name()),
+                timing: prepared.timing().into(),
+                max_error: Some(prepared.max_error()),
+            })?;
+            tuned.push(prepared);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let prepared = tuned
-            .iter()
-            .map(|tuned| {
-                let shader = tuned.shader_name();
-                let (name, variant) = shader.split_once(' ').unwrap_or((&shader, ""));
-                let (name, variant) = (name.to_owned(), variant.to_owned());
-                Prepared {
-                    instrument: Instrument { kind: InstrumentKind::Shader, name, variant },
-                    timing: tuned.timing().into(),
-                    max_error: tuned.max_error(),
-                }
-            })
-            .collect();
-        let samples = self.sample(&mut tuned, "shaders", time)?;
-        self.keep(prepared, samples);
-        Ok(())
+        self.sample(source, &mut tuned, "shaders", time)
     }
 
     #[cfg(not(feature = "run"))]
@@ -265,41 +321,51 @@ impl Run<'_> {
         if !verdict.usable {
             return Err(verdict.into_failure(provider));
         }
-        let threads = self.plan.threads.unwrap_or_else(processors);
-        let settings = Settings { provider, threads, seed: self.plan.seed };
+        let threads =
+            self.settings.threads.and_then(|threads| NonZero::try_from(threads).ok()).unwrap_or_else(processors);
+        let source = self.log.source(Source {
+            kind: InstrumentKind::Provider,
+            name: name.to_owned(),
+            threads: u32::try_from(threads.get()).ok(),
+            versions: BTreeMap::from([("onnx_runtime".to_owned(), runtime.version().to_string())]),
+        })?;
+        if self.log.record().is_sampled(source) {
+            return Ok(());
+        }
+        let settings = Settings { provider, threads, seed: self.settings.seed };
         let bar = output::timed_progress(self.tasks.len() as u64);
         let mut chains = Vec::new();
-        for task in &self.tasks {
+        for (task, place) in self.tasks.iter().zip(self.log.record().share().to_vec()) {
             bar.set_message(format!("preparing {} ({name})", describe(task)));
             let prepared = Chains::prepare(&runtime, &task.problem, &settings);
-            chains.push(prepared.doing(|| format!("cannot measure {} on provider `{name}`", describe(task)))?);
+            let prepared = prepared.doing(|| format!("cannot measure {} on provider `{name}`", describe(task)))?;
+            self.log.prepared(Prepared {
+                source,
+                problem: place,
+                instrument: Instrument {
+                    kind: InstrumentKind::Provider,
+                    name: name.to_owned(),
+                    variant: String::new(),
+                },
+                timing: Timing::ChainSlope,
+                max_error: Some(prepared.max_error()),
+            })?;
+            chains.push(prepared);
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let instrument = Instrument { kind: InstrumentKind::Provider, name: name.into(), variant: String::new() };
-        let prepared = chains
-            .iter()
-            .map(|chain| Prepared {
-                instrument: instrument.clone(),
-                timing: Timing::ChainSlope,
-                max_error: chain.max_error(),
-            })
-            .collect();
         let mut bound = chains.iter_mut().map(Chains::bind).collect::<Result<Vec<_>, _>>()?;
-        let samples = self.sample(&mut bound, name, time)?;
-        self.versions.insert("onnx_runtime".into(), runtime.version().to_string());
-        self.threads = u32::try_from(threads.get()).ok();
-        self.keep(prepared, samples);
-        Ok(())
+        self.sample(source, &mut bound, name, time)
     }
 
-    /// Times all tasks.
+    /// Times all tasks, from where it stands.
     fn sample<T: Timed<Error: std::error::Error + Send + Sync + 'static>>(
-        &self,
+        &mut self,
+        source: usize,
         problems: &mut [T],
         by: &str,
         time: Duration,
-    ) -> Result<Samples, Failure> {
+    ) -> Result<(), Failure> {
         let budget = Budget {
             time,
             min_rounds: MIN_ROUNDS,
@@ -307,40 +373,58 @@ impl Run<'_> {
             max_rounds: MAX_ROUNDS,
             precision: PRECISION,
         };
+        let Self { settings, tasks, log } = self;
+        let (begun, share) = (log.record().begun(source), log.record().share().to_vec());
         let bar = output::timed_progress(1000);
-        let mut on_progress = |progress: Progress| self.show(&bar, by, progress);
-        let samples = sample_rounds(problems, budget, self.plan.seed, &mut on_progress);
-        bar.finish_and_clear();
-        samples.map_err(|SamplingError { index, source }| {
-            let error: Result<Samples, _> = Err(source);
-            match error.doing(|| format!("cannot measure {} by {by} any more", describe(&self.tasks[index]))) {
-                Err(failure) => failure,
-                Ok(_) => unreachable!("an error stays one"),
+        let mut on_progress = |progress: Progress| show(&bar, &tasks[progress.index], by, progress);
+        let mut failed = None;
+        let mut on_sample = |taken: Taken| {
+            let elapsed_us = u64::try_from(taken.elapsed.as_micros()).unwrap_or(u64::MAX);
+            let Taken { index, round, sample: ns, .. } = taken;
+            match log.add(Event::Sample(Sample { source, problem: share[index], round, ns, elapsed_us })) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(failure) => {
+                    failed = Some(failure);
+                    ControlFlow::Break(())
+                }
             }
-        })
-    }
-
-    fn show(&self, bar: &ProgressBar, by: &str, progress: Progress) {
-        bar.set_position((progress.done * 1000.0) as u64);
-        let (task, round) = (describe(&self.tasks[progress.index]), progress.rounds + 1);
-        bar.set_message(format!("timing {task} ({by}), round {round}, {:.0} s left", progress.left.as_secs_f64()));
-    }
-
-    fn keep(&mut self, prepared: Vec<Prepared>, samples: Samples) {
-        let rounds = samples.first().map_or(0, Vec::len);
-        self.rounds = self.rounds.max(u32::try_from(rounds).unwrap_or(u32::MAX));
-        for ((task, prepared), samples_ns) in self.tasks.iter().zip(prepared).zip(samples) {
-            self.measurements.push(Measurement {
-                candidate: task.candidate,
-                layers: task.layers,
-                problem: task.problem.clone(),
-                instrument: prepared.instrument,
-                timing: prepared.timing,
-                max_error: Some(prepared.max_error),
-                samples_ns,
-            });
+        };
+        let sampled = sample_rounds_from(problems, budget, settings.seed, begun, &mut on_progress, &mut on_sample);
+        bar.finish_and_clear();
+        if let Some(failure) = failed {
+            return Err(failure);
         }
+        if let Err(SamplingError { index, source }) = sampled {
+            let error: Result<(), _> = Err(source);
+            return error.doing(|| format!("cannot measure {} by {by} any more", describe(&tasks[index])));
+        }
+        log.add(Event::Sampled { source })
     }
+}
+
+fn show(bar: &ProgressBar, task: &Task, by: &str, progress: Progress) {
+    bar.set_position((progress.done * 1000.0) as u64);
+    let (task, round) = (describe(task), progress.rounds + 1);
+    bar.set_message(format!("timing {task} ({by}), round {round}, {:.0} s left", progress.left.as_secs_f64()));
+}
+
+/// A shader by its name and tile sizes, as `conv_direct 8x1x8` has them.
+#[cfg(feature = "gpu")]
+fn shader_instrument(shader: &str) -> Instrument {
+    let (name, variant) = shader.split_once(' ').unwrap_or((shader, ""));
+    Instrument { kind: InstrumentKind::Shader, name: name.to_owned(), variant: variant.to_owned() }
+}
+
+/// A name that no other run has.
+fn run_name() -> String {
+    use std::hash::{BuildHasher, Hasher};
+
+    // The hasher's keys are random, and anew in every process.
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    hasher.write_u128(now.as_nanos());
+    hasher.write_u32(std::process::id());
+    format!("run-{:016x}", hasher.finish())
 }
 
 /// A task in a few words: `conv3x3 at 64x56x56`.

@@ -186,10 +186,13 @@ impl Panel<'_> {
 
     fn draw(&self, sheet: &mut dyn Sheet, top: f64, software: bool) {
         let mark = if software { " (software)" } else { "" };
-        let more =
-            if self.left_out > 0 { format!("; {} more candidates not shown", self.left_out) } else { String::new() };
-        let head = format!("measured by: {}{mark}{more}", self.ranking.source);
-        let head = fitted(sheet, &head, TEXT + 1.5, WIDTH - 2.0 * MARGIN);
+        let more = match self.left_out {
+            0 => String::new(),
+            left_out => format!("{left_out} more candidates not shown"),
+        };
+        let room = WIDTH - 2.0 * MARGIN - sheet.width(&more, SMALL) - 20.0;
+        let head = fitted(sheet, &format!("measured by: {}{mark}", self.ranking.source), TEXT + 1.5, room);
+        sheet.text(&more, (WIDTH - MARGIN, top + 18.0), SMALL, Anchor::Right, DIM);
         sheet.line(&[(MARGIN, top), (WIDTH - MARGIN, top)], GREY, 1.0);
         sheet.text(&head, (MARGIN, top + 18.0), TEXT + 1.5, Anchor::Left, BLACK);
         self.bars(sheet, top + SOURCE_HEAD, software);
@@ -369,17 +372,17 @@ impl Log {
             return Self { low: 1.0, high: 10.0 };
         }
         let margin = 1.3f64.max((10.0 / (high / low)).sqrt());
-        Self { low: low / margin, high: high * margin }
+        Self { low: (low / margin).max(f64::MIN_POSITIVE), high: (high * margin).min(f64::MAX) }
     }
 
     fn share(self, value: f64) -> f64 {
-        ((value / self.low).ln() / (self.high / self.low).ln()).clamp(0.0, 1.0)
+        ((value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln())).clamp(0.0, 1.0)
     }
 
     /// Round numbers, and whether they are written beside the axis: 1, 2 and 5 of each decade, or less where there are
     /// many decades.
     fn ticks(self) -> Vec<(f64, bool)> {
-        let decades = (self.high / self.low).log10();
+        let decades = self.high.log10() - self.low.log10();
         let first = self.low.log10().floor() as i32;
         let last = self.high.log10().ceil() as i32;
         let mut ticks = Vec::new();

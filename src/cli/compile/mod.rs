@@ -22,7 +22,7 @@ use self::weights::{Weights, WeightsArgs};
 use super::census::BaseArgs;
 use super::failure::{Explain, Failure};
 use super::files::{self, Staged};
-use super::measure::{self, Plan, Problems};
+use super::measure::{self, Problems, Wanted};
 use super::network::{self, NetworkArgs};
 use super::policies::{self, Policies, PolicyArgs};
 use super::target::{Here, Wish};
@@ -257,19 +257,16 @@ fn choose(args: &CompileArgs, global: &Global, machine: &Here<'_>, spec: &Spec) 
 }
 
 fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<Chosen, Failure> {
-    let profile = measure::measure(
-        machine,
-        &Plan {
-            target: args.target.clone(),
-            instrument: None,
-            problems: args.bases.census(global)?.map_or_else(|| args.workload.clone(), Problems::Bases),
-            time: args.time,
-            batch: images(args.batch),
-            dtype: DType::F32,
-            threads: args.proof.threads,
-            seed: args.seed,
-        },
-    )?;
+    let wanted = Wanted {
+        instrument: None,
+        problems: args.bases.census(global)?.map_or_else(|| args.workload.clone(), Problems::Bases),
+        time: args.time,
+        batch: images(args.batch),
+        dtype: DType::F32,
+        threads: args.proof.threads.map(|threads| threads.try_into().unwrap_or(NonZero::<u32>::MAX)),
+        seed: args.seed,
+    };
+    let profile = measure::measure(machine, &args.target, &wanted.plan()?)?;
     super::profile::warn(&profile);
     let text = profile.write()?;
     if let Some(path) = &args.save_profile {
