@@ -2,7 +2,7 @@
 
 use bbc::conv::Candidate;
 use bbc::profile::Profile;
-use bbc::select::{Margin, Ranked, Ranking, rankings, tau_b};
+use bbc::select::{Factor, Margin, Policy, Ranked, Ranking, Rules, rankings, select, tau_b};
 use bbc::units::FlopsPerSecond;
 use serde::Serialize;
 
@@ -40,15 +40,19 @@ struct Lead {
 
 /// How two measurements agree, source by source.
 pub(super) fn compare(first: &Profile, second: &Profile) -> Vec<Agreement> {
+    // A lead is clear if choosing would call it so, in the steadier of the two.
+    let tie = |profile: &Profile| Some(select(profile, Policy::Densest, Rules::default()).ok()?.tie);
+    let Some((tie, other_tie)) = tie(first).zip(tie(second)) else { return Vec::new() };
+    let tie = if other_tie < tie { other_tie } else { tie };
     let second = rankings(second);
     let both = |first: Ranking| {
         let other = second.iter().find(|other| other.source == first.source)?;
-        Some(agreement(&first, other))
+        Some(agreement(&first, other, tie))
     };
     rankings(first).into_iter().filter_map(both).collect()
 }
 
-fn agreement(first: &Ranking, second: &Ranking) -> Agreement {
+fn agreement(first: &Ranking, second: &Ranking, tie: Factor) -> Agreement {
     let find = |candidate: Candidate| second.ranks.iter().find(|ranked| ranked.candidate == candidate);
     let pairs: Vec<(&Ranked, &Ranked)> =
         first.ranks.iter().filter_map(|left| Some((left, find(left.candidate)?))).collect();
@@ -56,7 +60,7 @@ fn agreement(first: &Ranking, second: &Ranking) -> Agreement {
     for (at, denser) in pairs.iter().enumerate() {
         for other in &pairs[at + 1..] {
             let lead = Lead { ahead: denser.0.candidate.to_string(), of: other.0.candidate.to_string() };
-            match lead_of(denser.0, other.0, denser.1, other.1) {
+            match lead_of([denser.0, other.0], [denser.1, other.1], tie) {
                 Verdict::Same => {}
                 Verdict::Changed => changed.push(lead),
                 Verdict::Unconfirmed => unconfirmed.push(lead),
@@ -82,15 +86,15 @@ enum Verdict {
     Unconfirmed,
 }
 
-/// What becomes of the lead of one candidate over another, of which the first measurement has the one denser.
-fn lead_of(denser: &Ranked, other: &Ranked, denser_again: &Ranked, other_again: &Ranked) -> Verdict {
-    let is_clear = |left: &Ranked, right: &Ranked| {
-        let interval = Margin::between(left, right).interval;
-        interval.is_some_and(|interval| interval.low > 1.0 || interval.high < 1.0)
+/// What becomes of the lead that the first candidate of each pair has over the second in the first measurement.
+fn lead_of(first: [&Ranked; 2], second: [&Ranked; 2], tie: Factor) -> Verdict {
+    let is_clear = |[denser, other]: [&Ranked; 2]| {
+        let margin = Margin::between(denser, other);
+        margin.interval.is_some() && !margin.is_tie(tie)
     };
-    let (first, second) = (is_clear(denser, other), is_clear(denser_again, other_again));
-    let is_reversed = denser_again.density.0 < other_again.density.0;
-    match (first, second) {
+    let [denser, other] = second;
+    let is_reversed = denser.density.0 < other.density.0;
+    match (is_clear(first), is_clear(if is_reversed { [other, denser] } else { second })) {
         (false, false) => Verdict::Same,
         (_, _) if is_reversed => Verdict::Changed,
         (true, true) => Verdict::Same,
