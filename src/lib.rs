@@ -23,6 +23,7 @@
 //! | check | [`onnx`] | bytes from anywhere | a model whose structure holds |
 //! | prove | `verify` | a model file | what running it has shown |
 //! | run | `runtime` | a model and tensors | tensors, timings, where each node ran |
+//! | show | [`report`] | a profile | a picture |
 //!
 //! ```
 //! use bbc::backbone::{self, Batch, Spec};
@@ -69,6 +70,7 @@ pub mod pass;
 pub mod profile;
 mod random;
 pub mod reference;
+pub mod report;
 #[cfg(feature = "run")]
 pub mod runtime;
 pub mod select;

@@ -64,6 +64,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("libloading", &["runtime/"]),
     ("safetensors", &["weights/"]),
     ("anyhow", &["cli/"]),
+    ("plotters", &["report/"]),
+    ("ab_glyph", &["report/"]),
 ];
 
 /// Crates that are named in one file, wherever that is.

@@ -20,11 +20,19 @@ const RANDOM: usize = 6;
 /// The file in such a folder that is locked as long as the program runs which makes the others.
 const LOCK: &str = ".lock";
 
-/// Folders with files that are not finished, which an interrupt has to remove.
+/// Folders with files that are not finished, and such files, which an interrupt has to remove.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an interrupt leaves, in words: a file with what was done so far, and how to go on from it.
+static KEPT: Mutex<Option<String>> = Mutex::new(None);
+
+/// Has an interrupt say what it leaves; `None` for nothing.
+pub(crate) fn kept_on_interrupt(what: Option<String>) {
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = what;
 }
 
 /// On Ctrl-C or a request to terminate: removes unfinished files, says so, exits with 2.
@@ -32,11 +40,11 @@ pub(crate) fn on_interrupt() {
     let handler = || {
         // The lock is kept until the end: no file is begun or finished any more.
         let unfinished = unfinished();
-        for folder in unfinished.iter() {
-            // There is nothing to do about a folder that cannot be removed now.
-            let _ = fs::remove_dir_all(folder);
+        for place in unfinished.iter() {
+            // There is nothing to do about what cannot be removed now.
+            let _ = fs::remove_dir_all(place).or_else(|_| fs::remove_file(place));
         }
-        output::interrupted();
+        output::interrupted(KEPT.lock().unwrap_or_else(PoisonError::into_inner).as_deref());
         std::process::exit(2);
     };
     if ctrlc::set_handler(handler).is_err() {
@@ -44,10 +52,14 @@ pub(crate) fn on_interrupt() {
     }
 }
 
-/// Has an interrupt remove this folder, if it is still there then.
-#[cfg(feature = "run")]
-pub(crate) fn remove_on_interrupt(folder: PathBuf) {
-    unfinished().push(folder);
+/// Has an interrupt remove this folder or file, if it is still there then.
+pub(crate) fn remove_on_interrupt(place: PathBuf) {
+    unfinished().push(place);
+}
+
+/// Has an interrupt leave it after all.
+pub(crate) fn leave_on_interrupt(place: &Path) {
+    unfinished().retain(|unfinished| unfinished != place);
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -67,7 +79,12 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
 
 /// Reads a text file of at most `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
-    String::from_utf8(read(path, limit)?)
+    text(path, read(path, limit)?)
+}
+
+/// What was read from a file, as text.
+pub(crate) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes)
         .doing(|| format!("cannot read `{}`", path.display()))
         .hint(|| "a text file in UTF-8 is expected".into())
 }
@@ -137,6 +154,10 @@ pub(crate) fn distinct(files: &[(&str, Option<&Path>)]) -> Result<(), Failure> {
 
 /// The path with its links followed, as far as there are files: of one that is not there yet, its folder's.
 pub(crate) fn behind_links(path: &Path) -> PathBuf {
+    // What `/dev/stdout` links to need not have a name in any folder.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        return path.to_owned();
+    }
     if let Ok(real) = fs::canonicalize(path) {
         return real;
     }

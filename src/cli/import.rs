@@ -175,6 +175,7 @@ impl Args {
                 driver: unstated(),
             },
             versions: BTreeMap::new(),
+            runs: BTreeMap::new(),
             settings: Settings {
                 workload,
                 dtype: imported.dtype,

@@ -1,27 +1,30 @@
-//! Measuring a target: from what was asked for to a profile.
+//! Measuring a target: from what was asked for to a record of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZero;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bbc::census::{self, Census, CommonStage, Representative};
 use bbc::conv::{Candidate, ProblemError};
 use bbc::profile::conditions::{Caution, Conditions, State};
-use bbc::profile::roof::Roof;
-use bbc::profile::sampling::{Budget, Progress, Samples, SamplingError, Timed, sample_rounds};
+use bbc::profile::journal::{Event, FORMAT as JOURNAL_FORMAT, Header, Prepared, Sample, Source};
+use bbc::profile::plan::{Plan, Settings, Shard};
+use bbc::profile::sampling::{Budget, Progress, SamplingError, Taken, Timed, sample_rounds_from};
 use bbc::profile::{
-    BASES, Device, DeviceKind, FORMAT, Incomplete, Instrument, InstrumentKind, Measurement, Profile, Settings,
-    StageShare, Task, Timing, UnknownWorkload, Workload,
+    BASES, Device, DeviceKind, Incomplete, Instrument, InstrumentKind, Profile, StageShare, Task, UnknownWorkload,
+    Workload,
 };
 use bbc::tensor::DType;
 use indicatif::ProgressBar;
 
 use super::failure::{Explain, Failure};
+use super::journal::{Keep, Log};
 #[cfg(any(feature = "gpu", feature = "run"))]
 use super::roofs;
-use super::target::{self, Here, Target, Wish};
+use super::target::{Here, Target};
 use super::{conditions, output};
 
 /// Rounds that are made whatever time they take.
@@ -33,8 +36,10 @@ const MAX_ROUNDS: u32 = 1000;
 /// Sampling ends early when every median is known this well, to both sides.
 pub(crate) const PRECISION: f64 = 0.02;
 
-/// The time sampling takes at most if nothing else is asked for: where the processor computes, and on a GPU.
-const DEFAULT_TIME: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(30)];
+/// The time sampling takes at most where the processor computes, if nothing else is asked for.
+pub(crate) const PROCESSOR_TIME: Duration = Duration::from_secs(120);
+/// And on a GPU.
+const GPU_TIME: Duration = Duration::from_secs(30);
 
 /// How long shaders are tried for one problem.
 #[cfg(feature = "gpu")]
@@ -107,17 +112,15 @@ pub(crate) fn shares(stages: &[CommonStage]) -> Vec<StageShare> {
     stages.iter().map(share).collect()
 }
 
-/// What to measure, and how.
+/// What to measure, as it is asked for on the command line.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// On which device.
-    pub(crate) target: Wish,
+pub(crate) struct Wanted {
     /// With which instrument; `None` for all that belong to the target and can be used.
     pub(crate) instrument: Option<InstrumentKind>,
     /// Which problems.
     pub(crate) problems: Problems,
-    /// How long sampling may take, all instruments together; `None` for what suits the device.
-    pub(crate) time: Option<Duration>,
+    /// How long sampling may take, all instruments together.
+    pub(crate) time: Duration,
     /// Whether to measure what the device reaches at most.
     pub(crate) roofs: bool,
     /// Images in every problem.
@@ -125,140 +128,169 @@ pub(crate) struct Plan {
     /// Element type of every problem.
     pub(crate) dtype: DType,
     /// Processor threads for an execution provider; `None` for as many as there are processors.
-    pub(crate) threads: Option<NonZero<usize>>,
+    pub(crate) threads: Option<NonZero<u32>>,
     /// Seed of order, weights and inputs.
     pub(crate) seed: u64,
 }
 
-/// Measures a target of this machine.
-pub(crate) fn measure(machine: &Here<'_>, plan: &Plan) -> Result<Profile, Failure> {
-    let tasks = plan
-        .problems
-        .tasks(plan.batch, plan.dtype)
-        .doing(|| format!("workload `{}` cannot be computed with batch {}", plan.problems, plan.batch))?;
-    let target = target::resolve(&plan.target, machine)?;
+impl Wanted {
+    /// The plan of it.
+    pub(crate) fn plan(&self) -> Result<Plan, Failure> {
+        let Self { instrument, ref problems, time, roofs, batch, dtype, threads, seed } = *self;
+        let tasks = problems
+            .tasks(batch, dtype)
+            .doing(|| format!("workload `{problems}` cannot be computed with batch {batch}"))?;
+        let settings = Settings {
+            workload: problems.to_string(),
+            instrument,
+            dtype,
+            batch,
+            threads,
+            time_budget_s: time.as_secs_f64(),
+            roofs,
+            seed,
+        };
+        Ok(Plan::new(settings, problems.stages(), tasks)?)
+    }
+}
+
+/// Measures a plan on a target of this machine, without a journal.
+pub(crate) fn measure(machine: &Here<'_>, target: &Target, plan: &Plan) -> Result<Profile, Failure> {
+    Ok(measure_share(machine, target, plan, None, None)?.record().profile())
+}
+
+/// Measures a share of a plan on a target of this machine, or the rest of it.
+pub(crate) fn measure_share(
+    machine: &Here<'_>,
+    target: &Target,
+    plan: &Plan,
+    shard: Option<Shard>,
+    keep: Option<&Keep>,
+) -> Result<Log, Failure> {
     let load_average = conditions::load_average();
     warn_if_busy(load_average);
-    let time = plan.time.unwrap_or_else(|| machine.default_time(&target));
-    let mut run = Run {
-        plan,
-        tasks,
-        time,
-        gpu: None,
-        load_average,
-        conditions: None,
-        incomplete: None,
-        roofs: Vec::new(),
-        measurements: Vec::new(),
+    let header = Header {
+        journal: JOURNAL_FORMAT,
+        run: run_name(),
+        device: device(machine, target),
         versions: versions(),
-        rounds: 0,
-        threads: None,
-    };
-    let device = match &target {
-        Target::Cpu => run.processor(machine)?,
-        Target::Provider(name) => run.unnamed_gpu(machine, name)?,
-        Target::Adapter(index) => run.adapter(machine, *index)?,
-    };
-    let settings = Settings {
-        workload: plan.problems.to_string(),
-        dtype: plan.dtype,
-        batch: plan.batch,
-        threads: run.threads,
-        rounds: run.rounds,
-        time_budget_s: time.as_secs_f64(),
-        seed: plan.seed,
         load_average,
+        shard,
+        plan: plan.clone(),
     };
-    Ok(Profile {
-        format: FORMAT,
-        device,
-        versions: run.versions,
-        settings,
-        stages: plan.problems.stages(),
-        conditions: run.conditions,
-        incomplete: run.incomplete,
-        roofs: run.roofs,
-        measurements: run.measurements,
-    })
+    let log = Log::begin(header, keep)?;
+    if log.record().share().is_empty() || log.record().is_finished() {
+        return Ok(log);
+    }
+    let mut run = Run { settings: &plan.settings, log, gpu: None, load_average };
+    let measured = match target {
+        Target::Cpu => run.processor(machine),
+        Target::Provider(name) => run.unnamed_gpu(machine, name),
+        Target::Adapter(index) => run.adapter(machine, *index),
+    };
+    match (measured, run.log.left()) {
+        (Ok(()), _) => Ok(run.log),
+        (Err(failure), None) => Err(failure),
+        (Err(failure), Some(left)) => Err(failure.with_hint(left)),
+    }
+}
+
+/// The device that a target is.
+fn device(machine: &Here<'_>, target: &Target) -> Device {
+    match target {
+        Target::Cpu => {
+            Device { name: processor_name(), kind: DeviceKind::Cpu, backend: "cpu".into(), driver: String::new() }
+        }
+        Target::Provider(provider) => Device {
+            name: name_of_gpu(provider),
+            kind: DeviceKind::OtherGpu,
+            backend: provider.clone(),
+            driver: String::new(),
+        },
+        Target::Adapter(index) => machine.device(*index),
+    }
+}
+
+fn name_of_gpu(provider: &str) -> String {
+    format!("the GPU that provider {provider} takes")
 }
 
 impl Here<'_> {
-    fn default_time(&self, target: &Target) -> Duration {
-        let software = match target {
+    /// The time sampling takes at most on this target if nothing else is asked for.
+    pub(crate) fn default_time(&self, target: &Target) -> Duration {
+        let on_processor = match target {
             Target::Cpu => true,
             Target::Provider(_) => false,
             Target::Adapter(index) => self.is_software(*index),
         };
-        DEFAULT_TIME[usize::from(!software)]
+        if on_processor { PROCESSOR_TIME } else { GPU_TIME }
     }
 }
 
 /// A measurement under way.
 struct Run<'p> {
-    plan: &'p Plan,
-    tasks: Vec<Task>,
-    time: Duration,
+    settings: &'p Settings,
+    log: Log,
     /// The name of the GPU, if it is one.
     gpu: Option<String>,
     /// Before anything was done.
     load_average: Option<f64>,
-    conditions: Option<Conditions>,
-    incomplete: Option<Incomplete>,
-    roofs: Vec<Roof>,
-    measurements: Vec<Measurement>,
-    versions: BTreeMap<String, String>,
-    rounds: u32,
-    threads: Option<u32>,
-}
-
-/// What was learned about a problem before it was timed.
-struct Prepared {
-    task: Task,
-    instrument: Instrument,
-    timing: Timing,
-    max_error: f32,
-    computed_in: Option<DType>,
 }
 
 impl Run<'_> {
-    fn processor(&mut self, machine: &Here<'_>) -> Result<Device, Failure> {
-        if self.plan.instrument == Some(InstrumentKind::Shader) {
+    fn time(&self) -> Duration {
+        Duration::from_secs_f64(self.settings.time_budget_s)
+    }
+
+    /// The problems of this share, with their places in the plan.
+    fn tasks(&self) -> Vec<(usize, Task)> {
+        let record = self.log.record();
+        record.share().iter().map(|&place| (place, record.task(place).clone())).collect()
+    }
+
+    /// Whether what the device reaches at most is measured, and is not known yet. One share of a plan is enough.
+    #[cfg(any(feature = "gpu", feature = "run"))]
+    fn lacks_roofs(&self, kind: InstrumentKind) -> bool {
+        let record = self.log.record();
+        let is_first = record.header().shard.is_none_or(|shard| shard.index() == 1);
+        self.settings.roofs && is_first && !record.has_roofs_by(kind)
+    }
+
+    fn processor(&mut self, machine: &Here<'_>) -> Result<(), Failure> {
+        if self.settings.instrument == Some(InstrumentKind::Shader) {
             return Err(Failure::new("shaders do not run on the processor as such")
                 .with_hint("name a software adapter with `--target`; `bbc devices` lists them"));
         }
-        self.provider(machine, "cpu", self.time)?;
-        Ok(Device { name: processor_name(), kind: DeviceKind::Cpu, backend: "cpu".into(), driver: String::new() })
+        self.provider(machine, "cpu", self.time())
     }
 
-    fn unnamed_gpu(&mut self, machine: &Here<'_>, provider: &str) -> Result<Device, Failure> {
-        if self.plan.instrument == Some(InstrumentKind::Shader) {
+    fn unnamed_gpu(&mut self, machine: &Here<'_>, provider: &str) -> Result<(), Failure> {
+        if self.settings.instrument == Some(InstrumentKind::Shader) {
             return Err(Failure::new("wgpu finds no adapter for this GPU, so that shaders cannot run on it")
                 .with_hint("install the Vulkan driver, or measure with `--instrument provider`"));
         }
-        let name = format!("the GPU that provider {provider} takes");
-        self.gpu = Some(name.clone());
-        self.provider(machine, provider, self.time)?;
-        Ok(Device { name, kind: DeviceKind::OtherGpu, backend: provider.into(), driver: String::new() })
+        self.gpu = Some(name_of_gpu(provider));
+        self.provider(machine, provider, self.time())
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn adapter(&mut self, _: &Here<'_>, _: usize) -> Result<Device, Failure> {
+    fn adapter(&mut self, _: &Here<'_>, _: usize) -> Result<(), Failure> {
         Err(Failure::new("this bbc is built without the feature `gpu`"))
     }
 
     #[cfg(feature = "gpu")]
-    fn adapter(&mut self, machine: &Here<'_>, index: usize) -> Result<Device, Failure> {
+    fn adapter(&mut self, machine: &Here<'_>, index: usize) -> Result<(), Failure> {
         let adapter = &machine.wgpu_adapters()[index];
         let provider = machine.provider_of(&Target::Adapter(index));
         self.gpu = (!adapter.is_software()).then(|| adapter.name.clone());
-        let both = self.plan.instrument.is_none() && provider.is_some();
-        let time = if both { self.time / 2 } else { self.time };
+        let both = self.settings.instrument.is_none() && provider.is_some();
+        let time = if both { self.time() / 2 } else { self.time() };
         // Shaders are not asked for what they do not compute where something else computes it.
-        let computed = matches!(self.plan.dtype, DType::F32 | DType::F16);
-        if self.plan.instrument.map_or(computed || !both, |instrument| instrument == InstrumentKind::Shader) {
-            self.shaders(adapter, if computed { time } else { self.time })?;
+        let computed = matches!(self.settings.dtype, DType::F32 | DType::F16);
+        if self.settings.instrument.map_or(computed || !both, |instrument| instrument == InstrumentKind::Shader) {
+            self.shaders(adapter, if computed { time } else { self.time() })?;
         }
-        match (self.plan.instrument, provider) {
+        match (self.settings.instrument, provider) {
             (Some(InstrumentKind::Provider), None) => {
                 return Err(Failure::new(format!("no execution provider computes on adapter `{}`", adapter.name))
                     .with_hint("measure it with `--instrument shader`"));
@@ -266,52 +298,74 @@ impl Run<'_> {
             (Some(InstrumentKind::Provider), Some(provider)) => self.provider(machine, &provider, time)?,
             (None, Some(provider)) => {
                 if let Err(failure) = self.provider(machine, &provider, time) {
+                    // What is half measured is no result.
+                    if self.log.record().has_samples_by(InstrumentKind::Provider) {
+                        return Err(failure);
+                    }
                     output::warning(&format!("provider `{provider}` is not measured, only shaders are: {failure}"));
                 }
             }
             (Some(_), _) | (None, None) => {}
         }
-        Ok(Device::from(adapter))
+        Ok(())
     }
 
     #[cfg(feature = "gpu")]
     fn shaders(&mut self, adapter: &bbc::profile::shader::Adapter, time: Duration) -> Result<(), Failure> {
-        use bbc::profile::shader::{Gpu, GpuError, PrepareError};
+        use bbc::profile::shader::{Gpu, GpuError, PrepareError, Variant};
 
+        let kind = InstrumentKind::Shader;
+        let source = self.log.source(Source { kind, name: String::new(), threads: None, versions: BTreeMap::new() })?;
+        if self.log.record().is_sampled(source) {
+            return Ok(());
+        }
         let gpu = Gpu::open(adapter)?;
-        let bar = output::timed_progress(self.tasks.len() as u64);
+        let tasks = self.tasks();
+        let bar = output::timed_progress(tasks.len() as u64);
         let (mut prepared, mut tuned) = (Vec::new(), Vec::new());
         let mut failures = Failures::default();
-        for task in &self.tasks {
-            bar.set_message(format!("choosing the shader for {}", describe(task)));
-            match gpu.prepare(&task.problem, TUNING) {
+        for (place, task) in tasks {
+            bar.set_message(format!("choosing the shader for {}", describe(&task)));
+            let before = self.log.record().prepared(source, place).map(|before| before.instrument.clone());
+            let problem = match before {
+                None => gpu.prepare(&task.problem, TUNING),
+                // What was begun with one shader goes on with it.
+                Some(before) => {
+                    let known = |variant: &Variant| shader_instrument(&variant.to_string()) == before;
+                    let variants: Vec<Variant> = Variant::taking(&task.problem).filter(known).collect();
+                    gpu.prepare_from(&variants, &task.problem, TUNING)
+                }
+            };
+            let doing = || format!("cannot measure {} by shaders", describe(&task));
+            match problem {
                 Ok(problem) => {
-                    let shader = problem.shader_name();
-                    let (name, variant) = shader.split_once(' ').unwrap_or((&shader, ""));
-                    let (name, variant) = (name.to_owned(), variant.to_owned());
-                    prepared.push(Prepared {
-                        task: task.clone(),
-                        instrument: Instrument { kind: InstrumentKind::Shader, name, variant },
+                    self.log.prepared(Prepared {
+                        source,
+                        problem: place,
+                        instrument: shader_instrument(&problem.shader_name()),
                         timing: problem.timing().into(),
-                        max_error: problem.max_error(),
+                        max_error: Some(problem.max_error()),
                         computed_in: Some(task.problem.dtype()),
-                    });
+                    })?;
+                    prepared.push((place, task));
                     tuned.push(problem);
                 }
                 // A device that is gone does not come back for the next problem.
                 Err(error @ PrepareError::Gpu(GpuError::Lost { .. } | GpuError::Timeout { .. })) => {
-                    return Err(error).doing(|| format!("cannot measure {} by shaders", describe(task)));
+                    return Err(error).doing(doing);
                 }
-                Err(error) => failures.add(format!("cannot measure {} by shaders", describe(task)), error),
+                Err(error) => failures.add(doing(), error),
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        self.lacks(failures.unless_all(tuned.len())?);
-        if self.plan.roofs {
-            self.roofs.extend(roofs::of_adapter(&gpu, self.plan.dtype, time, self.plan.seed));
+        self.lacks(failures.unless_all(tuned.len())?)?;
+        if self.lacks_roofs(kind) {
+            for roof in roofs::of_adapter(&gpu, self.settings.dtype, time, self.settings.seed) {
+                self.log.add(Event::Roof(roof))?;
+            }
         }
-        self.sample(prepared, &mut tuned, "shaders", time)
+        self.sample(source, &prepared, &mut tuned, "shaders", time)
     }
 
     #[cfg(not(feature = "run"))]
@@ -330,50 +384,63 @@ impl Run<'_> {
         if !verdict.usable {
             return Err(verdict.into_failure(provider));
         }
-        let threads = self.plan.threads.unwrap_or_else(processors);
-        let settings = Settings { provider, threads, seed: self.plan.seed };
-        let bar = output::timed_progress(self.tasks.len() as u64);
+        let threads =
+            self.settings.threads.and_then(|threads| NonZero::try_from(threads).ok()).unwrap_or_else(processors);
+        let kind = InstrumentKind::Provider;
+        let source = self.log.source(Source {
+            kind,
+            name: name.to_owned(),
+            threads: u32::try_from(threads.get()).ok(),
+            versions: BTreeMap::from([("onnx_runtime".to_owned(), runtime.version().to_string())]),
+        })?;
+        if self.log.record().is_sampled(source) {
+            return Ok(());
+        }
+        let settings = Settings { provider, threads, seed: self.settings.seed };
+        let tasks = self.tasks();
+        let bar = output::timed_progress(tasks.len() as u64);
         let (mut prepared, mut copies) = (Vec::new(), Vec::new());
+        let mut computed_in = None;
         let mut failures = Failures::default();
-        for task in &self.tasks {
-            bar.set_message(format!("preparing {} ({name})", describe(task)));
+        for (place, task) in tasks {
+            bar.set_message(format!("preparing {} ({name})", describe(&task)));
             match Copies::prepare(&runtime, &task.problem, &settings) {
                 Ok(problem) => {
-                    prepared.push(Prepared {
-                        task: task.clone(),
-                        instrument: Instrument {
-                            kind: InstrumentKind::Provider,
-                            name: name.into(),
-                            variant: String::new(),
-                        },
+                    self.log.prepared(Prepared {
+                        source,
+                        problem: place,
+                        instrument: Instrument { kind, name: name.to_owned(), variant: String::new() },
                         timing: problem.timing(),
-                        max_error: problem.max_error(),
+                        max_error: Some(problem.max_error()),
                         computed_in: problem.computed_in(),
-                    });
+                    })?;
+                    computed_in = computed_in.or(problem.computed_in());
+                    prepared.push((place, task));
                     copies.push(problem);
                 }
                 Err(error) => {
-                    failures.add(format!("cannot measure {} on provider `{name}`", describe(task)), error);
+                    failures.add(format!("cannot measure {} on provider `{name}`", describe(&task)), error);
                 }
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        self.lacks(failures.unless_all(copies.len())?);
-        self.versions.insert("onnx_runtime".into(), runtime.version().to_string());
-        self.threads = u32::try_from(threads.get()).ok();
-        if self.plan.roofs {
-            let dtype = prepared.iter().find_map(|problem| problem.computed_in).unwrap_or(self.plan.dtype);
-            self.roofs.extend(roofs::of_provider(&runtime, name, dtype, &settings, time));
+        self.lacks(failures.unless_all(copies.len())?)?;
+        if self.lacks_roofs(kind) {
+            let dtype = computed_in.unwrap_or(self.settings.dtype);
+            for roof in roofs::of_provider(&runtime, name, dtype, &settings, time) {
+                self.log.add(Event::Roof(roof))?;
+            }
         }
         let mut bound = copies.iter_mut().map(Copies::bind).collect::<Result<Vec<_>, _>>()?;
-        self.sample(prepared, &mut bound, name, time)
+        self.sample(source, &prepared, &mut bound, name, time)
     }
 
-    /// Times all problems and keeps the samples; those taken before a failure as well.
+    /// Times all problems, from where they stand. What was sampled before a failure is kept.
     fn sample<T: Timed<Error: std::error::Error + Send + Sync + 'static>>(
         &mut self,
-        prepared: Vec<Prepared>,
+        source: usize,
+        prepared: &[(usize, Task)],
         problems: &mut [T],
         by: &str,
         time: Duration,
@@ -385,53 +452,70 @@ impl Run<'_> {
             max_rounds: MAX_ROUNDS,
             precision: PRECISION,
         };
-        let bar = output::timed_progress(1000);
-        let mut on_progress = |progress: Progress| show(&bar, &prepared[progress.index].task, by, progress);
         // What is at work by now is what was prepared.
         let before = State { load_average: self.load_average, ..conditions::state(self.gpu.as_deref()) };
-        let samples = sample_rounds(problems, budget, self.plan.seed, &mut on_progress);
-        let after = conditions::state(self.gpu.as_deref());
-        bar.finish_and_clear();
-        let before = self.conditions.take().map_or(before, |conditions| conditions.before);
-        self.conditions =
-            Some(Conditions { debug_build: cfg!(debug_assertions), processors: processor_count(), before, after });
-        let samples = samples.or_else(|SamplingError { index, source, samples }| {
-            let doing = format!("cannot measure {} by {by} any more", describe(&prepared[index].task));
-            if samples.iter().all(Vec::is_empty) {
-                return Err(source).doing(|| doing);
+        let log = &mut self.log;
+        let places: Vec<usize> = prepared.iter().map(|(place, _)| *place).collect();
+        let begun = log.record().begun(source, &places);
+        let bar = output::timed_progress(1000);
+        let mut on_progress = |progress: Progress| show(&bar, &prepared[progress.index].1, by, progress);
+        let mut failed = None;
+        let mut on_sample = |taken: Taken| {
+            let elapsed_us = u64::try_from(taken.elapsed.as_micros()).unwrap_or(u64::MAX);
+            let Taken { index, round, sample: time, .. } = taken;
+            let (ns, processor_ns) = (time.map(|time| time.wall_ns), time.and_then(|time| time.processor_ns));
+            let sample = Sample { source, problem: places[index], round, ns, processor_ns, elapsed_us };
+            match log.add(Event::Sample(sample)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(failure) => {
+                    failed = Some(failure);
+                    ControlFlow::Break(())
+                }
             }
-            self.lacks(Some(Incomplete { doing, reason: source.to_string() }));
-            Ok(samples)
-        })?;
-        self.keep(prepared, samples);
-        Ok(())
-    }
-
-    /// Remembers what is missing first.
-    fn lacks(&mut self, missing: Option<Incomplete>) {
-        self.incomplete = self.incomplete.take().or(missing);
-    }
-
-    fn keep(&mut self, prepared: Vec<Prepared>, samples: Samples) {
-        let rounds = samples.first().map_or(0, Vec::len);
-        self.rounds = self.rounds.max(u32::try_from(rounds).unwrap_or(u32::MAX));
-        for (prepared, samples) in prepared.into_iter().zip(samples) {
-            let processor_ns: Vec<Option<u64>> =
-                samples.iter().map(|sample| sample.and_then(|time| time.processor_ns)).collect();
-            let told = processor_ns.iter().any(Option::is_some);
-            self.measurements.push(Measurement {
-                candidate: prepared.task.candidate,
-                layers: prepared.task.layers,
-                problem: prepared.task.problem,
-                instrument: prepared.instrument,
-                timing: prepared.timing,
-                max_error: Some(prepared.max_error),
-                computed_in: prepared.computed_in,
-                samples_ns: samples.iter().map(|sample| sample.map(|time| time.wall_ns)).collect(),
-                processor_ns: if told { processor_ns } else { Vec::new() },
-            });
+        };
+        let sampled = sample_rounds_from(problems, budget, self.settings.seed, begun, &mut on_progress, &mut on_sample);
+        bar.finish_and_clear();
+        if let Some(failure) = failed {
+            return Err(failure);
         }
+        let after = conditions::state(self.gpu.as_deref());
+        let (debug_build, processors) = (cfg!(debug_assertions), processor_count());
+        self.log.add(Event::Conditions(Conditions { debug_build, processors, before, after }))?;
+        if let Err(SamplingError { index, source: error, samples }) = sampled {
+            let doing = format!("cannot measure {} by {by} any more", describe(&prepared[index].1));
+            if samples.iter().all(Vec::is_empty) {
+                return Err(error).doing(|| doing);
+            }
+            self.log.broke_off(Incomplete { doing, reason: error.to_string() });
+            return Ok(());
+        }
+        self.log.add(Event::Sampled { source })
     }
+
+    /// Notes what cannot be measured.
+    #[cfg(any(feature = "gpu", feature = "run"))]
+    fn lacks(&mut self, missing: Option<Incomplete>) -> Result<(), Failure> {
+        missing.map_or(Ok(()), |missing| self.log.add(Event::Lacks(missing)))
+    }
+}
+
+/// A shader by its name and tile sizes, as `conv_direct 8x1x8` has them.
+#[cfg(feature = "gpu")]
+fn shader_instrument(shader: &str) -> Instrument {
+    let (name, variant) = shader.split_once(' ').unwrap_or((shader, ""));
+    Instrument { kind: InstrumentKind::Shader, name: name.to_owned(), variant: variant.to_owned() }
+}
+
+/// A name that no other run has.
+fn run_name() -> String {
+    use std::hash::{BuildHasher, Hasher};
+
+    // The hasher's keys are random, and anew in every process.
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    hasher.write_u128(now.as_nanos());
+    hasher.write_u32(std::process::id());
+    format!("run-{:016x}", hasher.finish())
 }
 
 /// Problems that could not be prepared.
@@ -506,6 +590,7 @@ fn processor_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use bbc::profile::Timing;
     use bbc::profile::sampling::Time;
 
     use super::*;
@@ -574,43 +659,42 @@ mod tests {
 
     /// Samples two problems, the second of which can be timed so many times.
     fn sampled(times: u32) -> Result<(Vec<usize>, Option<Incomplete>), String> {
-        let plan = Plan {
-            target: Wish::Cpu,
+        let wanted = Wanted {
             instrument: None,
             problems: Problems::Workload(Workload::Patent),
-            time: None,
+            time: PROCESSOR_TIME,
             roofs: false,
             batch: 1,
             dtype: DType::F32,
             threads: None,
             seed: 0,
         };
-        let tasks = plan.problems.tasks(1, DType::F32).unwrap()[..2].to_vec();
-        let prepared = tasks.iter().map(|task| Prepared {
-            task: task.clone(),
-            instrument: Instrument { kind: InstrumentKind::Provider, name: "fake".into(), variant: String::new() },
-            timing: Timing::ChainSlope,
-            max_error: 0.0,
-            computed_in: None,
-        });
-        let prepared = prepared.collect();
-        let mut run = Run {
-            plan: &plan,
-            tasks,
-            time: Duration::ZERO,
-            gpu: None,
+        let plan = wanted.plan().unwrap();
+        let header = Header {
+            journal: JOURNAL_FORMAT,
+            run: run_name(),
+            device: Device { name: "fake".into(), kind: DeviceKind::Cpu, backend: "cpu".into(), driver: String::new() },
+            versions: versions(),
             load_average: None,
-            conditions: None,
-            incomplete: None,
-            roofs: Vec::new(),
-            measurements: Vec::new(),
-            versions: BTreeMap::new(),
-            rounds: 0,
-            threads: None,
+            shard: None,
+            plan: plan.clone(),
         };
+        let log = Log::begin(header, None).unwrap();
+        let mut run = Run { settings: &plan.settings, log, gpu: None, load_average: None };
+        let tasks = run.tasks()[..2].to_vec();
+        let (kind, name) = (InstrumentKind::Provider, "fake".to_owned());
+        let source = Source { kind, name: name.clone(), threads: None, versions: BTreeMap::new() };
+        let source = run.log.source(source).unwrap();
+        for (place, _) in &tasks {
+            let instrument = Instrument { kind, name: name.clone(), variant: String::new() };
+            let (problem, timing) = (*place, Timing::ChainSlope);
+            let prepared = Prepared { source, problem, instrument, timing, max_error: Some(0.0), computed_in: None };
+            run.log.prepared(prepared).unwrap();
+        }
         let mut problems = [Fake { us: 5, times: 1000 }, Fake { us: 7, times }];
-        run.sample(prepared, &mut problems, "fake", Duration::ZERO).map_err(|failure| failure.to_string())?;
-        Ok((run.measurements.iter().map(|m| m.samples_ns.len()).collect(), run.incomplete))
+        run.sample(source, &tasks, &mut problems, "fake", Duration::ZERO).map_err(|failure| failure.to_string())?;
+        let profile = run.log.record().profile();
+        Ok((profile.measurements.iter().map(|m| m.samples_ns.len()).collect(), profile.incomplete))
     }
 
     #[test]

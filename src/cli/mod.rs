@@ -21,6 +21,7 @@ mod failure;
 mod files;
 mod import;
 mod inspect;
+mod journal;
 mod measure;
 mod network;
 #[cfg(feature = "run")]

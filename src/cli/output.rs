@@ -69,9 +69,9 @@ pub(crate) fn failure(failure: &Failure) {
     eprintln!("{ERROR}: {}", lines(&failure.to_string()));
 }
 
-/// Says that the command was interrupted.
-pub(crate) fn interrupted() {
-    eprintln!("{ERROR}: interrupted; what was not finished is removed");
+/// Says that the command was interrupted, and what that leaves.
+pub(crate) fn interrupted(kept: Option<&str>) {
+    eprintln!("{ERROR}: interrupted; {}", lines(kept.unwrap_or("what was not finished is removed")));
 }
 
 /// Prints what the command line parser has to say: help and version are results, the rest are errors.

@@ -71,8 +71,8 @@ impl RankingEntry {
             spread: ranked.spread(),
             density_flop_per_s: ranked.density.0,
             density_interval_flop_per_s: ranked.interval().map(|interval| [interval.low, interval.high]),
-            rounds: ranked.rounds_ns.len(),
-            rounds_thrown_away: ranked.rounds_ns.iter().filter(|round| round.is_none()).count(),
+            rounds: ranked.rounds_timed,
+            rounds_thrown_away: ranked.rounds_timed - ranked.rounds_ns.iter().flatten().count(),
         };
         let left_out = |left_out: &LeftOut| LeftOutEntry {
             candidate: left_out.candidate.to_string(),

@@ -138,7 +138,17 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
 
 /// Reads a profile.
 pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
-    let text = files::read_text(path, bbc::yaml::MAX_BYTES as u64)?;
+    parse(path, files::read(path, bbc::yaml::MAX_BYTES as u64)?)
+}
+
+/// The profile in what was read from a file.
+pub(crate) fn parse(path: &Path, bytes: Vec<u8>) -> Result<Read, Failure> {
+    let text = files::text(path, bytes)?;
+    if text.starts_with("{\"header\":") {
+        let path = path.display();
+        return Err(Failure::new(format!("`{path}` is a part of a measurement, and no profile"))
+            .with_hint(format!("`bbc profile merge {path} -o FILE` makes one of it")));
+    }
     let profile = Profile::read(&text)
         .doing(|| format!("`{}` is not a profile that can be used", path.display()))
         .hint(|| "`bbc profile -o FILE` measures this machine and writes one".into())?;

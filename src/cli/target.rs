@@ -198,6 +198,18 @@ impl<'g> Here<'g> {
         self.adapters().get(index).is_some_and(|adapter| adapter.kind.is_software())
     }
 
+    /// The device of [`Target::Adapter`].
+    #[cfg(feature = "gpu")]
+    pub(crate) fn device(&self, index: usize) -> Device {
+        Device::from(&self.wgpu_adapters()[index])
+    }
+
+    /// The device of [`Target::Adapter`], of which there is none.
+    #[cfg(not(feature = "gpu"))]
+    pub(crate) fn device(&self, _: usize) -> bbc::profile::Device {
+        unreachable!("without adapters none is a target")
+    }
+
     /// The name of the execution provider that models for this target run on; `None` if ONNX Runtime has none.
     pub(crate) fn provider_of(&self, target: &Target) -> Option<String> {
         match target {

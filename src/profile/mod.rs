@@ -3,6 +3,9 @@
 //! A [`Profile`] holds what was measured on one device: for every [`Measurement`] a candidate on a concrete problem, the
 //! instrument that timed it, and every raw sample. Medians, intervals and densities are computed from the samples when
 //! they are asked for. [`sampling`] has the statistics and the order in which problems are timed.
+//!
+//! What is measured can be shared out: a [`plan`] says what, a [`journal`] keeps what was measured while it is measured,
+//! and [`merge`] joins shares and runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,14 +19,17 @@ use crate::conv::{Candidate, ConvProblem, Grouping, ProblemError};
 use crate::nearest::suggestion;
 use crate::profile::conditions::Conditions;
 use crate::profile::roof::{Roof, RoofError};
-use crate::profile::sampling::{Interval, median, median_interval};
+use crate::profile::sampling::{Interval, Time, median, median_interval};
 use crate::tensor::DType;
 use crate::units::{Flops, FlopsPerSecond};
 use crate::yaml::{self, YamlError};
 
 pub mod conditions;
+pub mod journal;
+pub mod merge;
 #[cfg(feature = "run")]
 pub mod network;
+pub mod plan;
 pub mod processor;
 #[cfg(feature = "run")]
 pub mod provider;
@@ -35,6 +41,15 @@ pub mod table;
 
 /// The version of the file format that is written, and the only one that is read.
 pub const FORMAT: u32 = 1;
+
+/// The format as a JSON Schema.
+pub const SCHEMA: &str = include_str!("../../schema/profile.schema.json");
+
+/// Most runs a profile may consist of.
+const MAX_RUNS: usize = 10_000;
+
+/// Longest name of a run.
+const MAX_RUN_NAME: usize = 40;
 
 /// Most measurements a profile may have.
 const MAX_MEASUREMENTS: usize = 20_000;
@@ -78,8 +93,19 @@ pub struct Profile {
     /// What the device reaches at most, as far as it was measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roofs: Vec<Roof>,
+    /// The runs it consists of, by the name each gave itself when it began; empty where that is not known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<String, Run>,
     /// The results, in the order of the workload.
     pub measurements: Vec<Measurement>,
+}
+
+/// One run of the profiler.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Mean number of running processes over the minute before; `null` where the system does not tell.
+    pub load_average: Option<f64>,
 }
 
 /// The device that was measured.
@@ -126,6 +152,21 @@ impl From<&shader::Adapter> for Device {
     }
 }
 
+impl Device {
+    /// The first thing in which two devices differ: what it is, and how it is in each.
+    pub fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let kind = |device: &Self| as_written(&device.kind);
+        [
+            ("device", self.name.clone(), other.name.clone()),
+            ("kind of device", kind(self), kind(other)),
+            ("backend", self.backend.clone(), other.backend.clone()),
+            ("driver", self.driver.clone(), other.driver.clone()),
+        ]
+        .into_iter()
+        .find(|(_, left, right)| left != right)
+    }
+}
+
 impl DeviceKind {
     /// Whether speeds measured on it say nothing about any hardware one would deploy to.
     pub fn is_software(self) -> bool {
@@ -145,13 +186,14 @@ pub struct Settings {
     pub batch: u32,
     /// Processor threads an execution provider may use; `null` where that means nothing.
     pub threads: Option<u32>,
-    /// How many times every problem was timed.
+    /// How many times a problem was timed at the most.
     pub rounds: u32,
-    /// The time sampling was allowed to take.
+    /// The time sampling was allowed to take; each run, where there are several.
     pub time_budget_s: f64,
     /// Seed of the order of problems and of weights and inputs.
     pub seed: u64,
-    /// Mean number of running processes over the minute before; `null` where the system does not tell.
+    /// Mean number of running processes over the minute before, the greatest of all runs; `null` where the system does
+    /// not tell.
     pub load_average: Option<f64>,
 }
 
@@ -203,6 +245,20 @@ pub struct Measurement {
     /// was not to be told. Empty where the processor does not compute it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processor_ns: Vec<Option<u64>>,
+    /// In a profile of several runs: the runs this was measured in, and how many of the samples come from each, in the
+    /// order of their names. Empty in a profile of one run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<String, u32>,
+}
+
+/// A round of a run. What was timed in it was timed side by side: its samples of two problems can be compared with each
+/// other, those of rounds of the same number in two runs cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Round<'p> {
+    /// The run; empty in a profile of one run.
+    pub run: &'p str,
+    /// Its number in the run, from 0.
+    pub index: u32,
 }
 
 /// What timed a problem.
@@ -277,6 +333,26 @@ pub enum ReadError {
         /// The version it has.
         found: u64,
     },
+    /// There are too many runs.
+    #[error("it has {found} runs, more than the {MAX_RUNS} supported")]
+    TooManyRuns {
+        /// How many there are.
+        found: usize,
+    },
+    /// A run is called what no run can be called.
+    #[error("`runs` has a run of {length} characters; a name has 1 to {MAX_RUN_NAME}, of letters, digits and `-`")]
+    RunName {
+        /// How long its name is.
+        length: usize,
+    },
+    /// The load of a run makes no sense.
+    #[error("`runs.{run}.load_average` is {value}: it is no load")]
+    RunLoad {
+        /// Which run.
+        run: String,
+        /// What it says.
+        value: f64,
+    },
     /// There are too many measurements.
     #[error("it has {found} measurements, more than the {MAX_MEASUREMENTS} supported")]
     TooMany {
@@ -294,15 +370,8 @@ pub enum ReadError {
         reason: &'static str,
     },
     /// A stage of base models makes no sense.
-    #[error("`stages[{index}]` has the share {share}: {reason}")]
-    Stage {
-        /// Which one, from 0.
-        index: usize,
-        /// Its share.
-        share: f64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// A measurement contradicts itself or the rest.
     #[error("`measurements[{index}]` ({candidate}): {reason}")]
     Measurement {
@@ -330,6 +399,32 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: RoofError,
     },
+}
+
+/// Why a stage of base models makes no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("`stages[{index}]` has the share {share}: {reason}")]
+pub struct StageError {
+    /// Which one, from 0.
+    pub index: usize,
+    /// Its share.
+    pub share: f64,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+fn check_stages(stages: &[StageShare]) -> Result<(), StageError> {
+    for (index, StageShare { channels, input, share }) in stages.iter().copied().enumerate() {
+        let is_repeated = stages[..index].iter().any(|other| (other.channels, other.input) == (channels, input));
+        let reason = match is_repeated {
+            _ if !(share > 0.0 && share <= 1.0) => "it is no part of a whole",
+            true => "the stage is there before",
+            false if index >= MAX_STAGES => "there are too many stages",
+            false => continue,
+        };
+        return Err(StageError { index, share, reason });
+    }
+    Ok(())
 }
 
 /// What is wrong with a measurement.
@@ -369,6 +464,34 @@ pub enum MeasurementError {
         /// How many processor times there are.
         found: usize,
         /// How many samples.
+        samples: usize,
+    },
+    /// It has runs, and the profile has no more than one.
+    #[error("it names {runs} runs, and the profile has {of_profile}")]
+    NoRuns {
+        /// How many it names.
+        runs: usize,
+        /// How many the profile has.
+        of_profile: usize,
+    },
+    /// It does not say which samples come from which run.
+    #[error("it does not say from which of the profile's {of_profile} runs its samples come")]
+    WithoutRuns {
+        /// How many runs the profile has.
+        of_profile: usize,
+    },
+    /// One of its runs is none of the profile's.
+    #[error("its run `{run}` is not among the profile's")]
+    UnknownRun {
+        /// The run.
+        run: String,
+    },
+    /// Its runs have more samples, or fewer, than it has.
+    #[error("its runs have {of_runs} samples, and it has {samples}")]
+    OtherSamples {
+        /// Samples of its runs.
+        of_runs: u64,
+        /// Samples it has.
         samples: usize,
     },
     /// The error is no number.
@@ -454,17 +577,8 @@ impl Profile {
                 return Err(ReadError::Setting { key, value, reason });
             }
         }
-        for (index, StageShare { channels, input, share }) in self.stages.iter().copied().enumerate() {
-            let is_repeated =
-                self.stages[..index].iter().any(|other| (other.channels, other.input) == (channels, input));
-            let reason = match is_repeated {
-                _ if !(share > 0.0 && share <= 1.0) => "it is no part of a whole",
-                true => "the stage is there before",
-                false if index >= MAX_STAGES => "there are too many stages",
-                false => continue,
-            };
-            return Err(ReadError::Stage { index, share, reason });
-        }
+        check_stages(&self.stages)?;
+        self.check_runs()?;
         if self.measurements.len() > MAX_MEASUREMENTS {
             return Err(ReadError::TooMany { found: self.measurements.len() });
         }
@@ -479,23 +593,67 @@ impl Profile {
         }
         let mut seen = std::collections::HashMap::new();
         for (index, measurement) in self.measurements.iter().enumerate() {
-            let key = (
-                measurement.candidate,
-                &measurement.problem,
-                measurement.instrument.kind,
-                &measurement.instrument.name,
-            );
+            let key = (measurement.candidate, &measurement.problem, &measurement.instrument);
             let repeated = seen.insert(key, index).map(|first| MeasurementError::Repeated { first });
             measurement
                 .check(&self.settings)
+                .and(measurement.check_runs(&self.runs))
                 .and(repeated.map_or(Ok(()), Err))
                 .map_err(|reason| ReadError::Measurement { index, candidate: measurement.candidate, reason })?;
         }
         Ok(())
     }
+
+    fn check_runs(&self) -> Result<(), ReadError> {
+        if self.runs.len() > MAX_RUNS {
+            return Err(ReadError::TooManyRuns { found: self.runs.len() });
+        }
+        for (run, Run { load_average }) in &self.runs {
+            if !is_run_name(run) {
+                return Err(ReadError::RunName { length: run.chars().count() });
+            }
+            if let Some(value) = load_average.filter(|load| !(load.is_finite() && *load >= 0.0)) {
+                return Err(ReadError::RunLoad { run: run.clone(), value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a run can be called so.
+fn is_run_name(name: &str) -> bool {
+    (1..=MAX_RUN_NAME).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
 impl Measurement {
+    /// The samples with the rounds they were taken in; `None` for those that were thrown away.
+    pub fn by_round(&self) -> impl Iterator<Item = (Round<'_>, Option<u64>)> {
+        let only = self.runs.is_empty().then(|| ("", u32::try_from(self.samples_ns.len()).unwrap_or(u32::MAX)));
+        let runs = only.into_iter().chain(self.runs.iter().map(|(run, &samples)| (run.as_str(), samples)));
+        let rounds = runs.flat_map(|(run, samples)| (0..samples).map(move |index| Round { run, index }));
+        rounds.zip(self.samples_ns.iter().copied())
+    }
+
+    /// Samples as a measurement keeps them: times by the clock, and processor times where there are any.
+    pub(crate) fn columns(samples: &[Option<Time>]) -> (Vec<Option<u64>>, Vec<Option<u64>>) {
+        let processor: Vec<Option<u64>> =
+            samples.iter().map(|sample| sample.and_then(|time| time.processor_ns)).collect();
+        let told = processor.iter().any(Option::is_some);
+        (
+            samples.iter().map(|sample| sample.map(|time| time.wall_ns)).collect(),
+            if told { processor } else { Vec::new() },
+        )
+    }
+
+    /// The samples with their processor times; `None` for those that were thrown away.
+    pub(crate) fn times(&self) -> impl Iterator<Item = Option<Time>> {
+        let processor = |index: usize| self.processor_ns.get(index).copied().flatten();
+        let time = move |(index, ns): (usize, &Option<u64>)| {
+            ns.map(|wall_ns| Time { wall_ns, processor_ns: processor(index) })
+        };
+        self.samples_ns.iter().enumerate().map(time)
+    }
+
     /// The samples that were kept, in nanoseconds.
     pub fn kept(&self) -> Vec<f64> {
         self.samples_ns.iter().flatten().map(|&ns| ns as f64).collect()
@@ -555,6 +713,23 @@ impl Measurement {
         self.problem.flops() * u64::from(self.layers)
     }
 
+    fn check_runs(&self, of_profile: &BTreeMap<String, Run>) -> Result<(), MeasurementError> {
+        match (self.runs.len(), of_profile.len()) {
+            (0, 0 | 1) => return Ok(()),
+            (0, of_profile) => return Err(MeasurementError::WithoutRuns { of_profile }),
+            (runs, of_profile @ (0 | 1)) => return Err(MeasurementError::NoRuns { runs, of_profile }),
+            (_, _) => {}
+        }
+        if let Some(run) = self.runs.keys().find(|run| !of_profile.contains_key(*run)) {
+            return Err(MeasurementError::UnknownRun { run: run.chars().take(MAX_RUN_NAME).collect() });
+        }
+        let of_runs = self.runs.values().map(|&samples| u64::from(samples)).sum();
+        if of_runs != self.samples_ns.len() as u64 {
+            return Err(MeasurementError::OtherSamples { of_runs, samples: self.samples_ns.len() });
+        }
+        Ok(())
+    }
+
     fn check(&self, settings: &Settings) -> Result<(), MeasurementError> {
         let problem = &self.problem;
         if !is_of(self.candidate, problem) {
@@ -597,6 +772,11 @@ fn in_few_digits<S: Serializer>(value: &Option<f32>, serializer: S) -> Result<S:
     value.and_then(|value| value.to_string().parse::<f64>().ok()).serialize(serializer)
 }
 
+/// A name of the format as it stands in files.
+fn as_written(name: &impl Serialize) -> String {
+    serde_json::to_value(name).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
+}
+
 /// Whether a problem's window and groups are those of a candidate.
 fn is_of(candidate: Candidate, problem: &ConvProblem) -> bool {
     let groups = problem.conv().groups;
@@ -623,7 +803,8 @@ pub enum Workload {
 }
 
 /// A problem of a workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Task {
     /// The form of convolution it stands for.
     pub candidate: Candidate,
@@ -789,6 +970,49 @@ mod tests {
         `roofs[1]`: it repeats `roofs[0]`: the same limit by the same instrument in the same precision
         unknown key `nam` in `conditions.before.gpu` at line 55, column 12; did you mean `name`?
         `measurements[2]` (conv3x3): it repeats `measurements[1]`: the same problem by the same instrument
+        ");
+    }
+
+    /// The example as a profile of two runs, of four and two rounds.
+    fn of_two_runs() -> String {
+        let two = EXAMPLE.replace("run-6f1d2c3b4a59e870: { load_average: 0.25 }", "a: { load_average: 1 }\n  b: {}");
+        let mut measurements = two.split("    timing:");
+        let head = measurements.next().unwrap().to_owned();
+        measurements.fold(head, |text, rest| format!("{text}    runs: {{ a: 4, b: 2 }}\n    timing:{rest}"))
+    }
+
+    #[test]
+    fn samples_know_their_rounds() {
+        let profile = Profile::read(&of_two_runs()).unwrap();
+        let rounds: Vec<_> = profile.measurements[0].by_round().collect();
+        let round = |run, index| Round { run, index };
+        assert_eq!(rounds[..2], [(round("a", 0), Some(30_105)), (round("a", 1), Some(29_811))]);
+        assert_eq!(rounds[2..4], [(round("a", 2), None), (round("a", 3), Some(30_240))]);
+        assert_eq!(rounds[4..], [(round("b", 0), Some(29_950)), (round("b", 1), Some(30_012))]);
+        assert_eq!(Profile::read(&profile.write().unwrap()), Ok(profile));
+        let one = Profile::read(EXAMPLE).unwrap();
+        assert_eq!(one.measurements[0].by_round().nth(5), Some((round("", 5), Some(30_012))));
+    }
+
+    #[test]
+    fn runs_that_do_not_add_up_are_refused() {
+        let two = of_two_runs();
+        let cases = [
+            two.replacen("runs: { a: 4, b: 2 }", "runs: { a: 4, b: 3 }", 1),
+            two.replacen("runs: { a: 4, b: 2 }", "runs: { a: 4, c: 2 }", 1),
+            two.replacen("    runs: { a: 4, b: 2 }\n", "", 1),
+            two.replacen("  b: {}\n", "", 1),
+            two.replacen("  b: {}", "  b c: {}", 1),
+            two.replacen("load_average: 1 ", "load_average: -1 ", 1),
+        ];
+        let said: Vec<String> = cases.iter().map(|text| Profile::read(text).unwrap_err().to_string()).collect();
+        insta::assert_snapshot!(said.join("\n"), @r"
+        `measurements[0]` (conv3x3): its runs have 7 samples, and it has 6
+        `measurements[0]` (conv3x3): its run `c` is not among the profile's
+        `measurements[0]` (conv3x3): it does not say from which of the profile's 2 runs its samples come
+        `measurements[0]` (conv3x3): it names 2 runs, and the profile has 1
+        `runs` has a run of 3 characters; a name has 1 to 40, of letters, digits and `-`
+        `runs.a.load_average` is -1: it is no load
         ");
     }
 

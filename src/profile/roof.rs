@@ -200,6 +200,7 @@ mod tests {
             computed_in: None,
             samples_ns: vec![Some(ns)],
             processor_ns: Vec::new(),
+            runs: std::collections::BTreeMap::new(),
         }
     }
 

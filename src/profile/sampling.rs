@@ -6,6 +6,7 @@
 //!
 //! Everything random here comes from a seed.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::random::SplitMix64;
@@ -69,14 +70,53 @@ pub fn median_interval(values: &[f64]) -> Option<Interval> {
         drawn.sort_by(f64::total_cmp);
         medians.extend(quantile_of_sorted(&drawn, 0.5));
     }
-    medians.sort_by(f64::total_cmp);
-    Some(Interval { low: quantile_of_sorted(&medians, 0.025)?, high: quantile_of_sorted(&medians, 0.975)? })
+    interval_of(medians)
 }
 
 /// `left / right` of every round in which both have a sample: two problems compared so that what a round does to both
 /// falls out.
 pub fn paired_ratios(left: &[Option<f64>], right: &[Option<f64>]) -> Vec<f64> {
     left.iter().zip(right).filter_map(|(left, right)| Some((*left)? / (*right)?)).collect()
+}
+
+/// Samples of one problem, and how often its median counts in a total.
+pub type Weighted<'s> = (f64, &'s [f64]);
+
+/// The range that holds the sum of the true medians, each times its weight, with 95 % confidence. The samples of
+/// different problems are drawn anew apart from each other: those of one round need not stand together.
+///
+/// `None` if a problem has fewer than [`MIN_FOR_INTERVAL`] samples, or there is none.
+pub fn total_interval(parts: &[Weighted<'_>]) -> Option<Interval> {
+    interval_of(totals(parts, &mut SplitMix64::new(RESAMPLE_SEED))?)
+}
+
+/// As [`total_interval`], of the total of `left` divided by that of `right`.
+pub fn total_ratio_interval(left: &[Weighted<'_>], right: &[Weighted<'_>]) -> Option<Interval> {
+    let mut random = SplitMix64::new(RESAMPLE_SEED);
+    let (left, right) = (totals(left, &mut random)?, totals(right, &mut random)?);
+    interval_of(left.into_iter().zip(right).map(|(left, right)| left / right).collect())
+}
+
+/// Totals of the medians of samples drawn anew.
+fn totals(parts: &[Weighted<'_>], random: &mut SplitMix64) -> Option<Vec<f64>> {
+    if parts.is_empty() || parts.iter().any(|(_, samples)| samples.len() < MIN_FOR_INTERVAL) {
+        return None;
+    }
+    let mut totals = vec![0.0; RESAMPLES];
+    for (weight, samples) in parts {
+        let mut drawn = vec![0.0; samples.len()];
+        for total in &mut totals {
+            drawn.fill_with(|| samples[random.below(samples.len())]);
+            drawn.sort_by(f64::total_cmp);
+            *total += weight * quantile_of_sorted(&drawn, 0.5)?;
+        }
+    }
+    Some(totals)
+}
+
+fn interval_of(mut values: Vec<f64>) -> Option<Interval> {
+    values.sort_by(f64::total_cmp);
+    Some(Interval { low: quantile_of_sorted(&values, 0.025)?, high: quantile_of_sorted(&values, 0.975)? })
 }
 
 fn quantile_of_sorted(sorted: &[f64], q: f64) -> Option<f64> {
@@ -160,6 +200,28 @@ pub struct SamplingError<E: std::error::Error + 'static> {
 /// Samples of each problem, one a round; `None` for one that was thrown away.
 pub type Samples = Vec<Vec<Option<Time>>>;
 
+/// What is there already when sampling begins: nothing, or what was taken before it was cut off.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Begun {
+    /// Samples of each problem; the last round may lack some.
+    pub samples: Samples,
+    /// The time it took to take them.
+    pub elapsed: Duration,
+}
+
+/// A sample that was just taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Of which problem.
+    pub index: usize,
+    /// In which round, from 0.
+    pub round: u32,
+    /// What it took; `None` if it was thrown away.
+    pub sample: Option<Time>,
+    /// How long sampling has taken so far, what was begun with included.
+    pub elapsed: Duration,
+}
+
 /// Times every problem once a round, in shuffled order, for as many rounds as the budget allows.
 ///
 /// `on_progress` is called before every sample.
@@ -172,19 +234,53 @@ pub fn sample_rounds<T: Timed<Error: std::error::Error + 'static>>(
     seed: u64,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Samples, SamplingError<T::Error>> {
+    let mut on_sample = |_| ControlFlow::Continue(());
+    sample_rounds_from(problems, budget, seed, Begun::default(), on_progress, &mut on_sample)
+}
+
+/// As [`sample_rounds`], from where it stands.
+///
+/// The order follows from the seed alone, so that sampling which was cut off goes on where it was: a round that has only
+/// some of its samples is finished first. `on_sample` is called after every sample; if it breaks off, the samples so far
+/// are the result.
+///
+/// # Errors
+/// If a problem cannot be timed.
+pub fn sample_rounds_from<T: Timed<Error: std::error::Error + 'static>>(
+    problems: &mut [T],
+    budget: Budget,
+    seed: u64,
+    begun: Begun,
+    on_progress: &mut dyn FnMut(Progress),
+    on_sample: &mut dyn FnMut(Taken) -> ControlFlow<()>,
+) -> Result<Samples, SamplingError<T::Error>> {
     let started = Instant::now();
+    let elapsed = || begun.elapsed + started.elapsed();
     let mut random = SplitMix64::new(seed);
     let mut order: Vec<usize> = (0..problems.len()).collect();
-    let mut samples: Samples = vec![Vec::new(); problems.len()];
-    let mut rounds = 0;
-    while !order.is_empty() && !is_enough(budget, rounds, started.elapsed(), &samples) {
+    let mut samples = begun.samples;
+    samples.resize(problems.len(), Vec::new());
+    let mut rounds = samples.iter().map(Vec::len).min().unwrap_or(0);
+    for _ in 0..rounds {
+        shuffle(&mut random, &mut order);
+    }
+    let is_cut = |samples: &Samples, rounds: usize| samples.iter().any(|of_one| of_one.len() > rounds);
+    while !order.is_empty() && (is_cut(&samples, rounds) || !is_enough(budget, rounds as u32, elapsed(), &samples)) {
         shuffle(&mut random, &mut order);
         for (i, &index) in order.iter().enumerate() {
-            let part = f64::from(rounds) + i as f64 / order.len() as f64;
-            on_progress(progress(budget, index, rounds, part, started.elapsed()));
-            match problems[index].sample() {
-                Ok(sample) => samples[index].push(sample),
+            if samples[index].len() > rounds {
+                continue;
+            }
+            let part = rounds as f64 + i as f64 / order.len() as f64;
+            on_progress(progress(budget, index, rounds as u32, part, elapsed()));
+            let sample = match problems[index].sample() {
+                Ok(sample) => sample,
                 Err(source) => return Err(SamplingError { index, source, samples }),
+            };
+            samples[index].push(sample);
+            let taken = Taken { index, round: rounds as u32, sample, elapsed: elapsed() };
+            if on_sample(taken).is_break() {
+                return Ok(samples);
             }
         }
         rounds += 1;
@@ -358,6 +454,22 @@ mod tests {
         }
     }
 
+    /// The medians of the parts are 10 and 100; the true total is 2 * 10 + 100 = 120.
+    #[test]
+    fn totals_of_problems_that_do_not_stand_together() {
+        let small: Vec<f64> = (0..21).map(|i| 9.0 + f64::from(i) / 10.0).collect();
+        let large: Vec<f64> = (0..31).map(|i| 97.0 + f64::from(i) / 5.0).collect();
+        let total = total_interval(&[(2.0, &small), (1.0, &large)]).unwrap();
+        assert!(total.contains(120.0) && total.low > 117.0 && total.high < 123.0, "{total:?}");
+        let ratio = total_ratio_interval(&[(10.0, &small)], &[(1.0, &large)]).unwrap();
+        assert!(ratio.contains(1.0) && ratio.low > 0.9 && ratio.high < 1.1, "{ratio:?}");
+        // Each alone varies by a few percent; their ratio varies by more than either.
+        let alone = total_interval(&[(1.0, &large)]).unwrap();
+        assert!(ratio.half_width() > alone.half_width() / 100.0);
+        assert_eq!(total_interval(&[(1.0, &small), (1.0, &large[..4])]), None);
+        assert_eq!(total_interval(&[]), None);
+    }
+
     #[test]
     fn ratios_are_taken_round_by_round() {
         // Both drift by a factor of ten; their ratio does not.
@@ -430,6 +542,45 @@ mod tests {
         ] {
             assert_eq!(run(ns, budget, usize::MAX).0.unwrap()[0].len(), rounds, "{name}");
         }
+    }
+
+    /// Cut off after any number of samples and taken up again, the problems have their turns as if nothing had been.
+    #[test]
+    fn what_was_cut_off_goes_on_where_it_was() {
+        let ns = |turn: usize| Some(turn as u64 + 1);
+        let (_, whole) = run(ns, NO_TIME, usize::MAX);
+        for cut in 0..=whole.len() {
+            let turns = std::cell::RefCell::new(Vec::new());
+            let mut problems: Vec<Fake<'_>> =
+                (0..6).map(|index| Fake { index, turns: &turns, ns, fails_at: usize::MAX }).collect();
+            let mut begun = Begun::default();
+            for part in [cut, usize::MAX] {
+                let mut left = part;
+                let mut on_sample = |taken: Taken| {
+                    assert_eq!(taken.sample.map(|time| time.wall_ns), Some(turns.borrow().len() as u64));
+                    left -= 1;
+                    if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                if part > 0 {
+                    let samples = sample_rounds_from(&mut problems, NO_TIME, 7, begun, &mut |_| (), &mut on_sample);
+                    begun = Begun { samples: samples.unwrap(), elapsed: Duration::from_secs(1) };
+                }
+            }
+            assert_eq!(*turns.borrow(), whole, "cut after {cut}");
+            assert!(begun.samples.iter().all(|of_one| of_one.len() == 3), "cut after {cut}");
+        }
+    }
+
+    #[test]
+    fn time_that_was_used_before_counts() {
+        let hour = Duration::from_secs(3600);
+        let budget = Budget { time: hour, max_rounds: 1000, ..NO_TIME };
+        let begun = Begun { samples: vec![vec![Some(Time { wall_ns: 1, processor_ns: None }); 5]; 1], elapsed: hour };
+        let turns = std::cell::RefCell::new(Vec::new());
+        let mut problems = [Fake { index: 0, turns: &turns, ns: |_| Some(1), fails_at: 0 }];
+        let mut on_sample = |_| ControlFlow::Continue(());
+        let samples = sample_rounds_from(&mut problems, budget, 7, begun, &mut |_| (), &mut on_sample).unwrap();
+        assert_eq!(samples[0].len(), 5);
     }
 
     #[test]

@@ -558,6 +558,7 @@ impl Taken {
             computed_in: None,
             samples_ns: vec![Some(ns)],
             processor_ns: Vec::new(),
+            runs: std::collections::BTreeMap::new(),
         });
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! What was measured by one source, and candidates ranked by it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
 use crate::conv::{Candidate, ConvProblem, Grouping};
-use crate::profile::sampling::{Interval, MIN_FOR_INTERVAL, median, median_interval, paired_ratios, quantile};
-use crate::profile::{InstrumentKind, Measurement, Profile};
+use crate::profile::sampling::{
+    Interval, MIN_FOR_INTERVAL, median, median_interval, paired_ratios, quantile, total_interval, total_ratio_interval,
+};
+use crate::profile::{InstrumentKind, Measurement, Profile, Round};
 use crate::select::Factor;
 use crate::units::{Flops, FlopsPerSecond};
 
@@ -56,8 +58,13 @@ pub struct Ranked {
     pub density: FlopsPerSecond,
     /// Median times of one layer of each shape, summed: what a network of as many layers pays for this candidate.
     pub layer: Duration,
-    /// The total time of each round, in nanoseconds; `None` where a sample was thrown away.
+    /// The total time of each round of the source, in nanoseconds; `None` where a sample was thrown away, or not all of
+    /// its problems were timed. A round is one of a run: those of the same number in two runs are two.
     pub rounds_ns: Vec<Option<f64>>,
+    /// In how many of the rounds all its problems were timed, with samples thrown away or not.
+    pub rounds_timed: usize,
+    /// For each problem the number of layers and the samples that were kept, in nanoseconds.
+    pub samples_ns: Vec<(f64, Vec<f64>)>,
 }
 
 impl Ranked {
@@ -69,10 +76,19 @@ impl Ranked {
     }
 
     /// The range of densities that holds the true one with 95 % confidence; `None` with too few rounds.
+    ///
+    /// Where its problems were timed in different runs, no round has them all; their samples then count one by one.
     pub fn interval(&self) -> Option<Interval> {
-        let densities: Vec<f64> =
-            self.rounds_ns.iter().flatten().map(|ns| self.operations.0 as f64 / (ns * 1e-9)).collect();
-        median_interval(&densities)
+        let density = |ns: f64| self.operations.0 as f64 / (ns * 1e-9);
+        let densities: Vec<f64> = self.rounds_ns.iter().flatten().map(|&ns| density(ns)).collect();
+        median_interval(&densities).or_else(|| {
+            let Interval { low, high } = total_interval(&self.weighted())?;
+            Some(Interval { low: density(high), high: density(low) })
+        })
+    }
+
+    fn weighted(&self) -> Vec<(f64, &[f64])> {
+        self.samples_ns.iter().map(|(layers, samples)| (*layers, samples.as_slice())).collect()
     }
 }
 
@@ -140,14 +156,19 @@ pub struct Margin {
 }
 
 impl Margin {
-    /// How far the density of `left` is above that of `right`, round by round.
+    /// How far the density of `left` is above that of `right`, round by round; where they have no rounds in common, since
+    /// they were timed in different runs, by all samples of each, which leaves more to the noise.
     pub fn between(left: &Ranked, right: &Ranked) -> Self {
         let work = left.operations.0 as f64 / right.operations.0 as f64;
         let ratios: Vec<f64> =
             paired_ratios(&right.rounds_ns, &left.rounds_ns).into_iter().map(|time| time * work).collect();
         match median_interval(&ratios).zip(median(&ratios)) {
             Some((interval, ratio)) => Self { ratio, interval: Some(interval) },
-            None => Self { ratio: left.density.0 / right.density.0, interval: None },
+            None => {
+                let interval = total_ratio_interval(&right.weighted(), &left.weighted());
+                let interval = interval.map(|Interval { low, high }| Interval { low: low * work, high: high * work });
+                Self { ratio: left.density.0 / right.density.0, interval }
+            }
         }
     }
 
@@ -170,6 +191,8 @@ pub(super) enum Load {
 pub(super) struct Measured<'p> {
     source: Source,
     shapes: Vec<Shape>,
+    /// All rounds it has.
+    rounds: BTreeSet<Round<'p>>,
     /// The places of the shapes above for which there are samples.
     by_candidate: BTreeMap<Candidate, BTreeMap<usize, &'p Measurement>>,
 }
@@ -196,6 +219,8 @@ impl<'p> Measured<'p> {
     fn by(source: Source, profile: &'p Profile) -> Self {
         let measurements: Vec<&Measurement> =
             profile.measurements.iter().filter(|measurement| Source::of(measurement) == source).collect();
+        let rounds =
+            measurements.iter().flat_map(|measurement| measurement.by_round().map(|(round, _)| round)).collect();
         let is_grouped = |measurement: &Measurement| matches!(measurement.candidate.grouping, Grouping::Grouped(_));
         let shape = |measurement: &&Measurement| Shape::of(&measurement.problem, measurement.layers);
         let mut shapes: BTreeSet<Shape> =
@@ -222,7 +247,7 @@ impl<'p> Measured<'p> {
                 }
             }
         }
-        Self { source, shapes, by_candidate }
+        Self { source, shapes, rounds, by_candidate }
     }
 
     /// The shapes that were measured.
@@ -273,7 +298,7 @@ impl<'p> Measured<'p> {
                 None => {
                     let parts: Vec<(Load, &Measurement)> =
                         loads.iter().map(|(at, load)| (*load, measured[at])).collect();
-                    ranks.extend(total(candidate, &parts));
+                    ranks.extend(total(candidate, &parts, &self.rounds));
                 }
             }
         }
@@ -283,7 +308,7 @@ impl<'p> Measured<'p> {
 }
 
 /// Operations and times summed over measurements; `None` if there is none or one has no samples.
-fn total(candidate: Candidate, parts: &[(Load, &Measurement)]) -> Option<Ranked> {
+fn total(candidate: Candidate, parts: &[(Load, &Measurement)], rounds: &BTreeSet<Round<'_>>) -> Option<Ranked> {
     let operations = |(load, measurement): &(Load, &Measurement)| match load {
         Load::Layers(layers) => measurement.problem.flops() * u64::from(*layers),
         Load::Operations(operations) => Flops(operations.round() as u64),
@@ -295,12 +320,30 @@ fn total(candidate: Candidate, parts: &[(Load, &Measurement)]) -> Option<Ranked>
     let time = |measurement: &Measurement| Some(measurement.median()?.as_secs_f64());
     let latency = parts.iter().map(|part| Some(time(part.1)? * layers(part))).sum::<Option<f64>>().map(seconds)?;
     let layer = parts.iter().map(|part| time(part.1)).sum::<Option<f64>>().map(seconds)?;
-    let rounds = parts.iter().map(|(_, measurement)| measurement.samples_ns.len()).max().unwrap_or(0);
-    let total_of =
-        |round: usize| parts.iter().map(|part| Some((*part.1.samples_ns.get(round)?)? as f64 * layers(part))).sum();
+    let mut totals: HashMap<Round<'_>, Total> = HashMap::new();
+    for part in parts {
+        for (round, ns) in part.1.by_round() {
+            let Total { timed, kept, ns: total } = totals.entry(round).or_default();
+            *timed += 1;
+            *kept += usize::from(ns.is_some());
+            *total += ns.unwrap_or(0) as f64 * layers(part);
+        }
+    }
+    let whole = |round| totals.get(round).filter(|total| total.kept == parts.len());
+    let rounds_ns = rounds.iter().map(|round| whole(round).map(|total| total.ns)).collect();
+    let rounds_timed = totals.values().filter(|total| total.timed == parts.len()).count();
+    let samples_ns = parts.iter().map(|part| (layers(part), part.1.kept())).collect();
     let operations: Flops = parts.iter().map(operations).sum();
-    let rounds_ns = (0..rounds).map(total_of).collect();
-    Some(Ranked { candidate, operations, latency, density: operations.per(latency)?, layer, rounds_ns })
+    let density = operations.per(latency)?;
+    Some(Ranked { candidate, operations, latency, density, layer, rounds_ns, rounds_timed, samples_ns })
+}
+
+/// What is known of one round.
+#[derive(Default)]
+struct Total {
+    timed: usize,
+    kept: usize,
+    ns: f64,
 }
 
 /// As a duration; the longest there is for what is longer.

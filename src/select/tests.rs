@@ -27,6 +27,7 @@ fn profile(kind: DeviceKind, noise: f64, times_ns: &[(&str, InstrumentKind, [u64
                 computed_in: None,
                 samples_ns: (0..22).map(|round| Some((*time as f64 * jitter(round)).round() as u64)).collect(),
                 processor_ns: Vec::new(),
+                runs: BTreeMap::new(),
             });
         }
     }
@@ -50,6 +51,7 @@ fn profile(kind: DeviceKind, noise: f64, times_ns: &[(&str, InstrumentKind, [u64
         conditions: None,
         incomplete: None,
         roofs: Vec::new(),
+        runs: BTreeMap::new(),
         measurements,
     }
 }
@@ -372,4 +374,77 @@ fn policies_are_read_as_they_are_written() {
         "best".parse::<Policy>().unwrap_err().to_string(),
         "unknown policy `best`; known are `densest`, `census`, `latency-aware`, `per-stage`"
     );
+}
+
+/// Densities are tied only by the noise.
+const NO_FACTOR: Factor = Factor(1.0);
+
+/// Puts the first half of every measurement's samples in one run and the rest in another, which came later.
+fn in_two_runs(profile: &mut Profile) {
+    let run = || crate::profile::Run { load_average: None };
+    profile.runs = BTreeMap::from([("a".to_owned(), run()), ("b".to_owned(), run())]);
+    for measurement in &mut profile.measurements {
+        let half = measurement.samples_ns.len() as u32 / 2;
+        measurement.runs = BTreeMap::from([("a".to_owned(), half), ("b".to_owned(), half)]);
+    }
+}
+
+#[test]
+fn candidates_are_paired_inside_runs() {
+    let times = [("conv3x3", Provider, [1000, 1000]), ("conv1x1", Provider, [200, 200])];
+    let mut two = profile(DiscreteGpu, 0.0, &times);
+    in_two_runs(&mut two);
+    // The second run is three times as slow, and of conv1x1 it lost all but one round: paired by place alone,
+    // samples of different runs would stand beside each other.
+    for (i, measurement) in two.measurements.iter_mut().enumerate() {
+        for sample in measurement.samples_ns.iter_mut().skip(11) {
+            *sample = sample.map(|ns| 3 * ns);
+        }
+        if i >= 2 {
+            measurement.samples_ns.drain(..10);
+            measurement.runs.insert("a".into(), 1);
+        }
+    }
+    let ranking = chosen(&two).verdict.ranking;
+    assert_eq!(ranking.ranks[1].rounds_ns.len(), 22);
+    assert_eq!((ranking.ranks[1].rounds_ns.iter().flatten().count(), ranking.ranks[1].rounds_timed), (12, 12));
+    let margin = Margin::between(&ranking.ranks[0], &ranking.ranks[1]);
+    // Nine times the operations in five times the time, in every round that both were in.
+    let interval = margin.interval.unwrap();
+    assert!((margin.ratio - 1.8).abs() < 1e-9 && interval.half_width() < 1e-9, "{margin:?}");
+}
+
+#[test]
+fn candidates_of_different_runs_are_compared_by_all_their_samples() {
+    let times = [("conv3x3", Provider, [1000, 1000]), ("conv5x5", Provider, [2770, 2770])];
+    let split = |noise: f64| {
+        let mut two = profile(DiscreteGpu, noise, &times);
+        in_two_runs(&mut two);
+        for (i, measurement) in two.measurements.iter_mut().enumerate() {
+            // Every problem in a run of its own shape and candidate: conv3x3 in `a`, conv5x5 in `b`.
+            let run = if i < 2 { "a" } else { "b" };
+            measurement.runs = BTreeMap::from([(run.to_owned(), 22)]);
+        }
+        let ranking = chosen(&two).verdict.ranking;
+        let [left, right] = &ranking.ranks[..] else { panic!("two candidates") };
+        assert!(left.rounds_ns.iter().zip(&right.rounds_ns).all(|pair| pair.0.is_none() || pair.1.is_none()));
+        Margin::between(left, right)
+    };
+    // conv5x5 is ahead by 0.3 %: inside a noise of 5 %, outside one of 0.05 %.
+    let noisy = split(0.05);
+    assert!(noisy.is_tie(NO_FACTOR) && noisy.interval.unwrap().low > 0.9, "{noisy:?}");
+    let quiet = split(0.0005);
+    assert!(!quiet.is_tie(NO_FACTOR) && quiet.interval.unwrap().contains(25.0 / 9.0 / 2.77), "{quiet:?}");
+}
+
+#[test]
+fn a_candidate_whose_problems_are_in_different_runs_has_an_interval() {
+    let mut split = profile(DiscreteGpu, 0.02, &[("conv3x3", Provider, [1000, 3000])]);
+    in_two_runs(&mut split);
+    split.measurements[0].runs = BTreeMap::from([("a".to_owned(), 22)]);
+    split.measurements[1].runs = BTreeMap::from([("b".to_owned(), 22)]);
+    let ranking = chosen(&split).verdict.ranking;
+    assert_eq!(ranking.ranks[0].rounds_ns.iter().flatten().count(), 0);
+    let interval = ranking.ranks[0].interval().unwrap();
+    assert!(interval.contains(ranking.ranks[0].density.0) && interval.low > 0.9 * ranking.ranks[0].density.0);
 }

@@ -24,10 +24,10 @@ use super::census::BaseArgs;
 use super::contract::{self, Beside};
 use super::failure::{Explain, Failure};
 use super::files::{self, Staged};
-use super::measure::{self, Plan, Problems};
+use super::measure::{self, Problems, Wanted};
 use super::network::{self, NetworkArgs};
 use super::policies::{self, Policies, PolicyArgs};
-use super::target::{Here, Wish};
+use super::target::{self, Here, Wish};
 use super::{Global, Outcome, output, ranking};
 
 #[cfg(feature = "run")]
@@ -259,20 +259,18 @@ fn choose(args: &CompileArgs, global: &Global, machine: &Here<'_>, spec: &Spec) 
 }
 
 fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<Chosen, Failure> {
-    let profile = measure::measure(
-        machine,
-        &Plan {
-            target: args.target.clone(),
-            instrument: None,
-            problems: args.bases.census(global)?.map_or_else(|| args.workload.clone(), Problems::Bases),
-            time: args.time,
-            roofs: false,
-            batch: images(args.batch),
-            dtype: DType::F32,
-            threads: args.proof.threads,
-            seed: args.seed,
-        },
-    )?;
+    let target = target::resolve(&args.target, machine)?;
+    let wanted = Wanted {
+        instrument: None,
+        problems: args.bases.census(global)?.map_or_else(|| args.workload.clone(), Problems::Bases),
+        time: args.time.unwrap_or_else(|| machine.default_time(&target)),
+        roofs: false,
+        batch: images(args.batch),
+        dtype: DType::F32,
+        threads: args.proof.threads.map(|threads| threads.try_into().unwrap_or(NonZero::<u32>::MAX)),
+        seed: args.seed,
+    };
+    let profile = measure::measure(machine, &target, &wanted.plan()?)?;
     super::profile::warn(&profile);
     if let Some(incomplete) = &profile.incomplete {
         return Err(super::profile::ended_early(incomplete));

@@ -1,33 +1,35 @@
-//! `bbc profile`: measures how densely a device computes the candidates.
+//! Measuring: `bbc profile` without a subcommand.
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bbc::profile::conditions::Caution;
+use bbc::profile::merge::{Part, merge};
+use bbc::profile::plan::{Plan, Shard};
 use bbc::profile::roof::{Roof, RoofKind};
 use bbc::profile::sampling::median;
 use bbc::profile::{self, DeviceKind, InstrumentKind, Measurement, Profile};
 use bbc::select::{Policy, Rules, rankings};
 use bbc::tensor::DType;
-use bbc::units::show_duration;
+use bbc::units::{FlopsPerSecond, show_duration};
 use serde::Serialize;
 
-use super::census::BaseArgs;
-use super::failure::Failure;
-use super::files::Staged;
-use super::measure::{ENOUGH_ROUNDS, PRECISION, Plan, Problems, measure};
-use super::policies::{Policies, PolicyEntry};
-use super::ranking::{self, DeviceEntry, RankingEntry};
-use super::target::{Here, Wish};
-use super::{Global, Outcome, import, output};
+use super::plot::Picture;
+use super::repeat::{self, Agreement};
+use crate::cli::census::BaseArgs;
+use crate::cli::failure::{Explain, Failure};
+use crate::cli::files::{self, Staged};
+use crate::cli::journal::{self, Keep};
+use crate::cli::measure::{ENOUGH_ROUNDS, PRECISION, PROCESSOR_TIME, Problems, Wanted, measure, measure_share};
+use crate::cli::policies::{Policies, PolicyEntry};
+use crate::cli::ranking::{self, DeviceEntry, RankingEntry};
+use crate::cli::target::{self, Here, Wish};
+use crate::cli::{Global, Outcome, output};
 
-/// Options of `bbc profile`.
+/// Options of measuring.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    action: Option<Action>,
+pub(crate) struct MeasureArgs {
     /// The device: `auto`, `gpu`, `cpu`, or the name of an adapter or part of it
     #[arg(long, default_value = "auto")]
     target: Wish,
@@ -40,8 +42,8 @@ pub(crate) struct Args {
     workload: Problems,
     #[command(flatten)]
     bases: BaseArgs,
-    /// How long to take samples at the most, in seconds, if they are not precise enough before; 120 on a processor and
-    /// 30 on a GPU if not given, and preparing comes on top
+    /// How long to take samples at the most, in seconds, if they are not precise enough before; 120 on a processor and in
+    /// a plan, 30 on a GPU if not given, and preparing comes on top
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     time: Option<Duration>,
     /// Images in every problem
@@ -52,22 +54,39 @@ pub(crate) struct Args {
     dtype: DType,
     /// Processor threads an execution provider may use; as many as there are processors if not given
     #[arg(long, value_name = "N")]
-    threads: Option<NonZero<usize>>,
+    threads: Option<NonZero<u32>>,
     /// Seed of weights, inputs and order
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Write the profile with all samples to this file
+    /// Write the profile with all samples to this file; until it is there, what is measured is kept in `FILE.part.jsonl`.
+    /// A FILE that ends in `.jsonl` is a part for `bbc profile merge` and no profile
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Go on with a measurement that was cut off, from its `FILE.part.jsonl`; begin if there is none, and measure nothing
+    /// if FILE is a part that is finished already
+    #[arg(long, requires = "output")]
+    resume: bool,
+    /// Write what would be measured to this file, as a plan, and measure nothing
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["output", "json", "shard", "target", "plan"])]
+    write_plan: Option<PathBuf>,
+    /// Measure what this plan says
+    #[arg(long, value_name = "PLAN", conflicts_with_all = [
+        "instrument", "workload", "base_model", "base_input_size", "time", "batch", "dtype", "threads", "seed"
+    ])]
+    plan: Option<PathBuf>,
+    /// Measure only one of several shares of the problems: `3/16` is the third of sixteen
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Measure twice, and say whether the second time says what the first said: exit 1 if the order of a clear lead
+    /// changed. With `--output`, the profile has both runs
+    #[arg(long, conflicts_with_all = ["resume", "shard", "write_plan"])]
+    repeat_check: bool,
+    /// Draw the profile, as SVG or PNG by the file's name
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shard", "write_plan"])]
+    plot: Option<Picture>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Action {
-    /// Read a table of latencies, such as a published one, and write it as a profile
-    ImportCsv(Box<import::Args>),
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -81,6 +100,7 @@ enum InstrumentChoice {
 #[derive(Serialize)]
 struct Report<'p> {
     schema: u32,
+    shard: Option<Shard>,
     device: DeviceEntry,
     versions: &'p std::collections::BTreeMap<String, String>,
     settings: &'p profile::Settings,
@@ -94,7 +114,19 @@ struct Report<'p> {
 }
 
 #[derive(Serialize)]
-struct Written {
+struct RepeatReport<'p> {
+    schema: u32,
+    device: DeviceEntry,
+    settings: &'p profile::Settings,
+    /// Whether no clear lead changed.
+    holds: bool,
+    sources: Vec<Agreement>,
+    profile: Option<Written>,
+}
+
+/// A file that was written, as it stands in documents.
+#[derive(Debug, Serialize)]
+pub(super) struct Written {
     file: String,
     sha256: String,
 }
@@ -139,77 +171,213 @@ struct RoofEntry {
 }
 
 /// Measures and prints.
-pub(crate) fn run(global: &Global, args: &Args) -> Result<Outcome, Failure> {
-    if let Some(Action::ImportCsv(args)) = &args.action {
-        return import::run(args);
-    }
+pub(super) fn run(global: &Global, args: &MeasureArgs) -> Result<Outcome, Failure> {
+    let plot = args.plot.as_ref().map(Picture::path);
+    let output = args.output.as_deref();
+    files::distinct(&[("the plan", args.plan.as_deref()), ("`--output`", output), ("`--plot`", plot)])?;
     // A place that cannot be written to is refused before anything is measured.
-    let staged = args.output.as_deref().map(Staged::beside).transpose()?;
-    let profile = measure(&Here::new(global), &args.plan(global)?)?;
+    drop(plot.map(Staged::beside).transpose()?);
+    if let Some(path) = &args.write_plan {
+        let plan = args.plan(global, PROCESSOR_TIME)?;
+        let text = plan.write()?;
+        files::write(path, |file| Ok(file.write_all(text.as_bytes())?))?;
+        output::note(&format!("wrote `{}`, {} problems; nothing was measured", path.display(), plan.problems.len()));
+        return Ok(Outcome::Done);
+    }
+    if args.repeat_check {
+        return repeat_check(global, args);
+    }
+    let keep = args.output.as_deref().map(|output| keep(output, args.resume)).transpose()?.flatten();
+    let machine = Here::new(global);
+    let target = target::resolve(&args.target, &machine)?;
+    let plan = args.plan(global, machine.default_time(&target))?;
+    let log = measure_share(&machine, &target, &plan, args.shard, keep.as_ref())?;
+    let profile = log.record().profile();
     warn(&profile);
-    let written = args.output.as_deref().zip(staged).map(|(path, staged)| write(&profile, path, staged)).transpose()?;
-    let policies = Policies::of(&profile, Rules::default(), Some(Policy::default_for(&profile)));
+    let left = log.left().filter(|_| log.is_broken_off());
+    let written = match &args.output {
+        None => None,
+        // The part stays what it is: the beginning of one.
+        Some(path) if log.is_broken_off() && journal::is_journal(path) => None,
+        Some(path) if keep.is_some() && journal::is_journal(path) => {
+            log.become_output()?;
+            Some(Written {
+                file: path.display().to_string(),
+                sha256: profile::sha256(&files::read_text(path, u64::MAX)?),
+            })
+        }
+        Some(path) => {
+            let written = write(&profile, path)?;
+            if !log.is_broken_off() {
+                log.remove();
+            }
+            Some(written)
+        }
+    };
+    args.plot.as_ref().map_or(Ok(()), |picture| picture.write(&profile))?;
+    print(args, &profile, written)?;
+    match &profile.incomplete {
+        Some(incomplete) => Err(left.into_iter().fold(ended_early(incomplete), Failure::with_hint)),
+        None => Ok(Outcome::Done),
+    }
+}
+
+/// Measures twice and compares.
+fn repeat_check(global: &Global, args: &MeasureArgs) -> Result<Outcome, Failure> {
+    drop(args.output.as_deref().map(Staged::beside).transpose()?);
+    let machine = Here::new(global);
+    let target = target::resolve(&args.target, &machine)?;
+    let plan = args.plan(global, machine.default_time(&target))?;
+    let measured = |name: &str| {
+        let profile = measure(&machine, &target, &plan)?;
+        warn(&profile);
+        if let Some(incomplete) = &profile.incomplete {
+            return Err(ended_early(incomplete));
+        }
+        Ok::<_, Failure>(Part { name: name.to_owned(), profile, plan: None })
+    };
+    let parts = [measured("the first measurement")?, measured("the second measurement")?];
+    let both = merge(&parts, Some(&plan))?.profile;
+    let written = args.output.as_deref().map(|path| write(&both, path)).transpose()?;
+    args.plot.as_ref().map_or(Ok(()), |picture| picture.write(&both))?;
+    let agreements = repeat::compare(&parts[0].profile, &parts[1].profile);
+    let holds = agreements.iter().all(Agreement::holds);
     if args.json {
-        output::json(&Report {
+        output::json(&RepeatReport {
             schema: 1,
+            device: DeviceEntry::of(&both.device),
+            settings: &both.settings,
+            holds,
+            sources: agreements,
+            profile: written,
+        })?;
+    } else {
+        let tables: String = agreements.iter().map(Agreement::table).collect();
+        let verdict = if holds { "no clear lead changed" } else { "THE ORDER OF A CLEAR LEAD CHANGED" };
+        output::result(&format!("{}measured twice: {verdict}\n{tables}", ranking::heading(&parts[0].profile)))?;
+        if let Some(Written { file, .. }) = written {
+            output::note(&format!("wrote `{file}`, with both measurements as runs"));
+        }
+    }
+    Ok(if holds { Outcome::Done } else { Outcome::No })
+}
+
+fn print(args: &MeasureArgs, profile: &Profile, written: Option<Written>) -> Result<(), Failure> {
+    let policies = Policies::of(profile, Rules::default(), Some(Policy::default_for(profile)));
+    if args.json {
+        return output::json(&Report {
+            schema: 1,
+            shard: args.shard,
             device: DeviceEntry::of(&profile.device),
             versions: &profile.versions,
             settings: &profile.settings,
             conditions: &profile.conditions,
             incomplete: &profile.incomplete,
             roofs: profile.roofs.iter().map(RoofEntry::of).collect(),
-            rankings: rankings(&profile).iter().map(RankingEntry::of).collect(),
+            rankings: rankings(profile).iter().map(RankingEntry::of).collect(),
             policies: policies.entries(),
             measurements: profile.measurements.iter().map(|m| MeasurementEntry::of(m, &profile.roofs)).collect(),
             profile: written,
-        })?;
-    } else {
-        let tables: Vec<String> =
-            rankings(&profile).iter().map(|of_source| ranking::table_under_roof(of_source, &profile)).collect();
-        output::result(&format!("{}{}\n{}", ranking::heading(&profile), tables.concat(), policies.tables()))?;
-        note_above_roof(&profile);
-        note_precision(&profile);
-        match written {
-            Some(Written { file, .. }) => output::note(&format!("wrote `{file}`; `bbc select` chooses from it")),
-            None => output::note("the samples are not kept; `-o profile.yaml` keeps them"),
+        });
+    }
+    let figures = match args.shard {
+        None => format!("{}\n{}", tables(profile), policies.tables()),
+        Some(shard) => format!("share {shard} of the plan\n\n{}", problems(profile)),
+    };
+    output::result(&format!("{}{figures}", ranking::heading(profile)))?;
+    note_above_roof(profile);
+    note_precision(profile);
+    match (written, args.shard) {
+        (Some(Written { file, .. }), None) => output::note(&format!("wrote `{file}`; `bbc select` chooses from it")),
+        (Some(Written { file, .. }), Some(_)) => {
+            output::note(&format!("wrote `{file}`; `bbc profile merge` joins it with the other shares"));
         }
+        (None, _) => output::note("the samples are not kept; `-o profile.yaml` keeps them"),
     }
-    match profile.incomplete {
-        Some(incomplete) => Err(ended_early(&incomplete)),
-        None => Ok(Outcome::Done),
-    }
+    Ok(())
 }
 
-/// Why a profile is not whole, as the failure that it is.
-pub(crate) fn ended_early(incomplete: &profile::Incomplete) -> Failure {
-    Failure::new(format!("{}\n  Caused by: {}", incomplete.doing, incomplete.reason.replace('\n', "\n  ")))
+/// The candidates of every source, densest first.
+pub(super) fn tables(profile: &Profile) -> String {
+    rankings(profile).iter().map(|of_source| ranking::table_under_roof(of_source, profile)).collect()
 }
 
-impl Args {
-    fn plan(&self, global: &Global) -> Result<Plan, Failure> {
+/// Problem by problem, where there are not enough of them to compare candidates.
+fn problems(profile: &Profile) -> String {
+    if profile.measurements.is_empty() {
+        return "no problem is left for this share\n".to_owned();
+    }
+    let head = ["measured by", "candidate", "channels", "size", "latency", "density"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for measurement in &profile.measurements {
+        let [height, width] = measurement.problem.input();
+        rows.push(vec![
+            measurement.instrument.name.clone(),
+            measurement.candidate.to_string(),
+            measurement.problem.in_channels().to_string(),
+            format!("{height}x{width}"),
+            measurement.median().map_or("-".into(), show_duration),
+            measurement.density().map_or("-".into(), |density: FlopsPerSecond| density.to_string()),
+        ]);
+    }
+    output::table(&rows, &[0, 1])
+}
+
+/// Where a journal is kept; `None` beside what is no regular file. A place that cannot be written to is refused before
+/// anything is measured.
+fn keep(output: &Path, resume: bool) -> Result<Option<Keep>, Failure> {
+    let is_device = Staged::beside(output)?.is_device();
+    if is_device && resume {
+        return Err(Failure::new(format!("nothing can be kept beside `{}` to go on from", output.display())));
+    }
+    Ok((!is_device).then(|| Keep { output: output.to_owned(), resume }))
+}
+
+impl MeasureArgs {
+    /// The plan that was asked for; `default` is the time it gets if none is named.
+    fn plan(&self, global: &Global, default: Duration) -> Result<Plan, Failure> {
+        if let Some(path) = &self.plan {
+            return read_plan(path);
+        }
         let census = self.bases.census(global)?;
-        Ok(Plan {
-            target: self.target.clone(),
+        let wanted = Wanted {
             instrument: self.instrument.map(|choice| match choice {
                 InstrumentChoice::Shader => InstrumentKind::Shader,
                 InstrumentChoice::Provider => InstrumentKind::Provider,
             }),
             problems: census.map_or_else(|| self.workload.clone(), Problems::Bases),
-            time: self.time,
+            time: self.time.unwrap_or(default),
             roofs: true,
             batch: self.batch,
             dtype: self.dtype,
             threads: self.threads,
             seed: self.seed,
-        })
+        };
+        wanted.plan()
     }
 }
 
-/// Writes the profile's file.
-fn write(profile: &Profile, path: &Path, staged: Staged) -> Result<Written, Failure> {
+/// Reads a plan.
+pub(super) fn read_plan(path: &Path) -> Result<Plan, Failure> {
+    let text = files::read_text(path, bbc::yaml::MAX_BYTES as u64)?;
+    Plan::read(&text)
+        .doing(|| format!("`{}` is not a plan that can be used", path.display()))
+        .hint(|| "`bbc profile --write-plan FILE` writes one; `bbc profile schema plan` is its format".into())
+}
+
+/// Writes a profile's file.
+pub(super) fn write(profile: &Profile, path: &Path) -> Result<Written, Failure> {
     let text = profile.write()?;
-    staged.write(staged.path(), |file| Ok(file.write_all(text.as_bytes())?))?;
-    staged.finish()?;
+    if text.len() > bbc::yaml::MAX_BYTES {
+        return Err(Failure::new(format!(
+            "cannot write `{}`: the profile would have {} bytes, and no more than {} can be read again",
+            path.display(),
+            text.len(),
+            bbc::yaml::MAX_BYTES
+        ))
+        .with_hint("measure fewer problems, or for a shorter time"));
+    }
+    files::write(path, |file| Ok(file.write_all(text.as_bytes())?))?;
     Ok(Written { file: path.display().to_string(), sha256: profile::sha256(&text) })
 }
 
@@ -244,6 +412,11 @@ pub(crate) fn warn(profile: &Profile) {
             ));
         }
     }
+}
+
+/// Why a profile is not whole, as the failure that it is.
+pub(crate) fn ended_early(incomplete: &profile::Incomplete) -> Failure {
+    Failure::new(format!("{}\n  Caused by: {}", incomplete.doing, incomplete.reason.replace('\n', "\n  ")))
 }
 
 /// Says where the clock and the processor time disagree. The threads of a provider wait for each other busily, so that
