@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use bbc::census::{self, Census, CommonStage, Representative};
 use bbc::conv::{Candidate, ProblemError};
-use bbc::profile::journal::{Event, FORMAT as JOURNAL_FORMAT, Header, Prepared, Sample, Source};
+#[cfg(any(feature = "gpu", feature = "run"))]
+use bbc::profile::Instrument;
+#[cfg(feature = "run")]
+use bbc::profile::Timing;
+use bbc::profile::journal::{Event, FORMAT as JOURNAL_FORMAT, Header, Sample};
+#[cfg(any(feature = "gpu", feature = "run"))]
+use bbc::profile::journal::{Prepared, Source};
 use bbc::profile::plan::{Plan, Settings, Shard};
 use bbc::profile::sampling::{Budget, Progress, SamplingError, Taken, Timed, sample_rounds_from};
-use bbc::profile::{
-    BASES, Device, DeviceKind, Instrument, InstrumentKind, Profile, StageShare, Task, Timing, UnknownWorkload, Workload,
-};
+use bbc::profile::{BASES, Device, DeviceKind, InstrumentKind, Profile, StageShare, Task, UnknownWorkload, Workload};
 use bbc::tensor::DType;
 use indicatif::ProgressBar;
 
