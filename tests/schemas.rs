@@ -6,21 +6,39 @@ use std::fs;
 use bbc::profile::plan::{self, Plan};
 use bbc::profile::{self, Profile};
 use bbc::yaml;
-use jsonschema::Validator;
+use boon::{Compiler, Draft, SchemaIndex, Schemas};
 use serde_json::Value;
 
 const PROFILE: &str = include_str!("../schema/profile.example.yaml");
 const PLAN: &str = include_str!("../schema/plan.example.yaml");
 
+/// A schema, ready to judge.
+struct Validator {
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+impl Validator {
+    fn faults(&self, value: &Value) -> Vec<String> {
+        self.schemas.validate(value, self.index).err().map(|error| format!("{error:#}")).into_iter().collect()
+    }
+
+    fn is_valid(&self, value: &Value) -> bool {
+        self.faults(value).is_empty()
+    }
+}
+
+/// The schema; compiling it checks it against the schema of schemas.
 fn validator(schema: &str) -> Validator {
-    let schema: Value = serde_json::from_str(schema).unwrap();
-    jsonschema::draft202012::meta::validate(&schema).unwrap();
-    jsonschema::draft202012::new(&schema).unwrap()
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.set_default_draft(Draft::V2020_12);
+    compiler.add_resource("schema.json", serde_json::from_str(schema).unwrap()).unwrap();
+    let index = compiler.compile("schema.json", &mut schemas).unwrap();
+    Validator { schemas, index }
 }
 
 fn faults(validator: &Validator, text: &str) -> Vec<String> {
-    let value: Value = yaml::read(text).unwrap();
-    validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    validator.faults(&yaml::read(text).unwrap())
 }
 
 #[test]
@@ -67,8 +85,10 @@ fn what_the_reader_refuses_the_schema_refuses() {
         ("max_error: 1.9e-6", "max_error: -1"),
         ("30105", "0"),
         ("30105", "1.5"),
-        ("versions:\n", "runs: { \"a b\": { load_average: 0 } }\nversions:\n"),
-        ("versions:\n", "runs: { a: { load: 0 } }\nversions:\n"),
+        ("run-6f1d2c3b4a59e870: { load_average", "\"a b\": { load_average"),
+        ("run-6f1d2c3b4a59e870: { load_average", "a: { load"),
+        ("share: 0.19", "share: 0"),
+        ("share: 0.19", "share: 1.5"),
     ] {
         let text = PROFILE.replace(from, to);
         assert_ne!(text, PROFILE, "{from}");

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use bbc::census::{self, Census, CommonStage, Representative};
 use bbc::conv::{Candidate, ProblemError};
+#[cfg(any(feature = "gpu", feature = "run"))]
+use bbc::profile::Instrument;
 use bbc::profile::conditions::{Caution, Conditions, State};
-use bbc::profile::journal::{Event, FORMAT as JOURNAL_FORMAT, Header, Prepared, Sample, Source};
+use bbc::profile::journal::{Event, FORMAT as JOURNAL_FORMAT, Header, Sample};
+#[cfg(any(feature = "gpu", feature = "run"))]
+use bbc::profile::journal::{Prepared, Source};
 use bbc::profile::plan::{Plan, Settings, Shard};
 use bbc::profile::sampling::{Budget, Progress, SamplingError, Taken, Timed, sample_rounds_from};
 use bbc::profile::{
-    BASES, Device, DeviceKind, Incomplete, Instrument, InstrumentKind, Profile, StageShare, Task, UnknownWorkload,
-    Workload,
+    BASES, Device, DeviceKind, Incomplete, InstrumentKind, Profile, StageShare, Task, UnknownWorkload, Workload,
 };
 use bbc::tensor::DType;
 use indicatif::ProgressBar;
