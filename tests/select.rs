@@ -295,20 +295,20 @@ fn a_software_adapter_is_marked_wherever_its_figures_stand() {
     insta::assert_snapshot!(text(&output.stderr), @r"warning: `llvmpipe (LLVM 15.0.6, 256 bits)` is a software adapter: its speed says nothing about any GPU, and so does this choice");
     insta::assert_snapshot!(text(&output.stdout), @r"
     conv5x5 (policy densest, measured by: shaders)
-      tied with conv1x1: the difference is inside the noise (1.009 times (95 % interval 0.936 to 1.077) as dense as conv1x1); the lower latency decides, 1x1 aside, which sees one position only
+      tied with conv1x1: the difference is inside the noise (1.009 times (95 % interval 0.936 to 1.077) as dense as conv1x1); the lower latency decides, 1x1 and depthwise aside
 
-    policy         first conv                     times the next (95 % interval)  tied with
-    densest        conv5x5                        1.009 (0.936 to 1.077)          conv1x1                     decides
-    census         -                              -                               -
-    latency-aware  conv5x5                        1.009 (0.936 to 1.077)          -
-    per-stage      conv3x3 and dw3x3 and conv5x5  -                               some at 4 of 4 resolutions
+    policy         first conv           times the next (95 % interval)  tied with
+    densest        conv5x5              1.009 (0.936 to 1.077)          conv1x1                     decides
+    census         -                    -                               -
+    latency-aware  conv5x5              1.009 (0.936 to 1.077)          -
+    per-stage      conv3x3 and conv5x5  -                               some at 4 of 4 resolutions
     census says nothing: the profile has no stages of base models
-    per-stage: conv3x3 at 56x56, dw3x3 at 28x28, conv5x5 at 14x14, dw3x3 at 7x7
+    per-stage: conv3x3 at 56x56, conv5x5 at 28x28 14x14 7x7
 
     rank by  densest  latency-aware  at 56x56  at 28x28  at 14x14  at 7x7
-    conv5x5        1              1         2         2         1       2
+    conv5x5        1              1         2         1         1       1
     conv1x1        2              2         3         3         2       3
-    dw3x3          3              3         4         1         3       1
+    dw3x3          3              3         4         2         3       2
     conv3x3        4              4         1         4         4       4
     dw5x5          5              5         5         5         5       5
 

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic too")]
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -524,7 +524,7 @@ fn write_large(path: &Path, elements: u64) {
     let mut file = File::create(path).unwrap();
     file.write_all(&model.encode_to_vec()).unwrap();
     file.write_all(&[&[0x3a][..], &varint(graph_length), &graph, &initializer].concat()).unwrap();
-    let end = file.seek(SeekFrom::Current(0)).unwrap() + elements * 4;
+    let end = file.stream_position().unwrap() + elements * 4;
     file.set_len(end).unwrap();
 }
 

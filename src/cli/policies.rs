@@ -46,7 +46,9 @@ impl PolicyArgs {
                 SelectError::MissingStages { .. } => {
                     Some("measure these with `bbc profile --base-model`, or take another `--policy`")
                 }
-                SelectError::NoMeasurements | SelectError::NothingToCompare { .. } => None,
+                SelectError::NoMeasurements
+                | SelectError::NothingToCompare { .. }
+                | SelectError::TooManyResolutions { .. } => None,
             };
             let failure = Failure::from(error);
             match remedy {
@@ -358,11 +360,7 @@ fn decided(verdict: &Verdict) -> &'static str {
         ranked.map(|ranked| ranked.layer)
     };
     let faster = verdict.tied_with.iter().any(|&other| layer(other) < layer(verdict.winner));
-    if faster {
-        "the lower latency decides, 1x1 aside, which sees one position only"
-    } else {
-        "the lower latency decides"
-    }
+    if faster { "the lower latency decides, 1x1 and depthwise aside" } else { "the lower latency decides" }
 }
 
 fn latency_reason(verdict: &Verdict, allowed: Factor, times: &str) -> String {

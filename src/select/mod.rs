@@ -12,13 +12,16 @@
 //! | `per-stage` | density at each resolution | the greatest there |
 //!
 //! Among tied candidates the one of the lowest latency is taken: for the same density it costs a network of as many
-//! layers the least. Only 1x1 stays behind the others it is tied with, since a stack of 1x1 convolutions sees no more
-//! than one position.
+//! layers the least. Two stay behind the others they are tied with: 1x1, since a stack of it sees no more than one
+//! position, and depthwise ones, whose time is not that of a layer, since a block has a 1x1 before each.
 //!
 //! The plain rule knows nothing of what a layer costs. On a GPU in half precision 5x5 may lead 3x3 by a tenth and take
 //! 2.6 times as long per layer; `latency-aware` then stays with 3x3.
 
+use std::cmp::Ordering;
+
 use crate::conv::Candidate;
+use crate::profile::sampling::Interval;
 use crate::profile::{Profile, StageShare};
 
 pub use self::agreement::tau_b;
@@ -180,6 +183,14 @@ pub enum SelectError {
     /// It is not known where the base models' operations stand.
     #[error("the profile has no stages of base models")]
     NoStages,
+    /// There are too many resolutions to choose at each.
+    #[error("the profile has {found} resolutions, more than the {most} that can be chosen for one by one")]
+    TooManyResolutions {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// Stages of the base models were not measured.
     #[error("the profile has no measurement of {}", stages(missing))]
     MissingStages {
@@ -252,18 +263,39 @@ pub fn densest_at(profile: &Profile) -> Vec<(Candidate, usize, usize)> {
     counts
 }
 
-/// How many candidates two rankings have in common, and the rank correlation of these.
-pub fn agreement_of(left: &Ranking, right: &Ranking, tie: Factor) -> (usize, Option<f64>) {
+/// How many candidates two rankings have in common, the densest of them, and the rank correlation of these.
+///
+/// Two candidates are tied in a ranking if their densities are no further apart than the factor, or the intervals that
+/// hold these overlap.
+fn agreement_of(left: &Ranking, right: &Ranking, tie: Factor) -> (usize, Option<f64>) {
     let of_right = |candidate: Candidate| right.ranks.iter().find(|ranked| ranked.candidate == candidate);
-    let common: Vec<(&Ranked, &Ranked)> =
-        left.ranks.iter().filter_map(|ranked| Some((ranked, of_right(ranked.candidate)?))).collect();
-    let compare = |a: &Ranked, b: &Ranked| match a.density.0.total_cmp(&b.density.0) {
-        std::cmp::Ordering::Less if Margin::between(b, a).is_tie(tie) => std::cmp::Ordering::Equal,
-        std::cmp::Ordering::Greater if Margin::between(a, b).is_tie(tie) => std::cmp::Ordering::Equal,
-        ordering => ordering,
-    };
-    let tau = tau_b(common.len(), |i, j| compare(common[i].0, common[j].0), |i, j| compare(common[i].1, common[j].1));
-    (common.len(), tau)
+    let common = left.ranks.iter().filter_map(|ranked| Some((ranked, of_right(ranked.candidate)?)));
+    let (left, right): (Vec<Known>, Vec<Known>) =
+        common.take(MAX_COMPARED).map(|(left, right)| (Known::of(left), Known::of(right))).unzip();
+    let compare = |ranks: &[Known], i: usize, j: usize| ranks[i].compare(&ranks[j], tie);
+    (left.len(), tau_b(left.len(), |i, j| compare(&left, i, j), |i, j| compare(&right, i, j)))
+}
+
+/// Most candidates that two orders are compared by.
+const MAX_COMPARED: usize = 64;
+
+/// A density, as well as it is known.
+struct Known {
+    density: f64,
+    interval: Option<Interval>,
+}
+
+impl Known {
+    fn of(ranked: &Ranked) -> Self {
+        Self { density: ranked.density.0, interval: ranked.interval() }
+    }
+
+    fn compare(&self, other: &Self, tie: Factor) -> Ordering {
+        let ratio = self.density.max(other.density) / self.density.min(other.density);
+        let overlap = |(a, b): (Interval, Interval)| a.low <= b.high && b.low <= a.high;
+        let is_tie = ratio <= tie.get() || self.interval.zip(other.interval).is_some_and(overlap);
+        if is_tie { Ordering::Equal } else { self.density.total_cmp(&other.density) }
+    }
 }
 
 #[cfg(test)]

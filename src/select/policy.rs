@@ -75,6 +75,9 @@ pub(super) struct Limits {
 /// Operations that the census policy shares out among the stages.
 const SHARED_OUT: f64 = 1e9;
 
+/// Most resolutions that are chosen for one by one.
+const MAX_RESOLUTIONS: usize = 64;
+
 /// The verdict of a policy.
 pub(super) fn verdict(
     policy: Policy,
@@ -93,7 +96,8 @@ pub(super) fn verdict(
 /// The greatest density, and of those tied for it the one whose layers take the least time.
 ///
 /// A 1x1 convolution stays behind the others it is tied with, fast as it is: stacked, it sees one position only, and a
-/// backbone of it alone would not widen its receptive field.
+/// backbone of it alone would not widen its receptive field. So does a depthwise one, whose time is not that of a layer:
+/// before each of them a block has a 1x1.
 fn densest(ranking: Ranking, limits: Limits) -> Result<Verdict, SelectError> {
     let Some((first, rest)) = ranking.ranks.split_first() else {
         return Err(SelectError::NothingToCompare { left_out: ranking.left_out });
@@ -101,7 +105,8 @@ fn densest(ranking: Ranking, limits: Limits) -> Result<Verdict, SelectError> {
     let is_tied = |other: &&Ranked| Margin::between(first, other).is_tie(limits.tie);
     let (tied, behind): (Vec<&Ranked>, Vec<&Ranked>) = rest.iter().partition(is_tied);
     let mut tied: Vec<&Ranked> = std::iter::once(first).chain(tied).collect();
-    tied.sort_by_key(|ranked| (is_point(ranked.candidate), ranked.layer));
+    let stays_behind = |candidate: Candidate| is_point(candidate) || candidate.is_depthwise();
+    tied.sort_by_key(|ranked| (stays_behind(ranked.candidate), ranked.layer));
     let in_order = [tied.clone(), behind].concat();
     Ok(Verdict::of(&in_order, tied.len(), &ranking))
 }
@@ -171,6 +176,9 @@ fn per_stage(measured: &Measured<'_>, limits: Limits) -> Result<Verdict, SelectE
     let mut sizes: Vec<[u32; 2]> = measured.shapes().iter().map(|shape| shape.input).collect();
     sizes.sort_by_key(|&size| Reverse((area(size), size)));
     sizes.dedup();
+    if sizes.len() > MAX_RESOLUTIONS {
+        return Err(SelectError::TooManyResolutions { found: sizes.len(), most: MAX_RESOLUTIONS });
+    }
     let at = |size: [u32; 2]| {
         let verdict = densest(measured.workload_at(|shape| shape.input == size), limits)?;
         Ok(StageVerdict { size, verdict })

@@ -299,6 +299,31 @@ fn times_beyond_all_bounds_are_ranked() {
     }
 }
 
+/// On 64 channels dw3x3 has a 64th of conv3x3's operations, on 128 a 128th: here in as small a part of the time.
+#[test]
+fn among_tied_a_depthwise_stays_behind() {
+    let profile = profile(Cpu, 0.001, &[("dw3x3", Provider, [1000, 500]), ("conv3x3", Provider, [64_000, 64_000])]);
+    let verdict = chosen(&profile).verdict;
+    assert_eq!((verdict.winner, verdict.tied_with), (Candidate::full(3), vec![Candidate::depthwise(3)]));
+    assert_eq!(by(Policy::LatencyAware, &profile).winner, Candidate::depthwise(3));
+}
+
+#[test]
+fn what_grows_with_a_strangers_profile_is_bounded() {
+    let one = profile(Cpu, 0.0, &[("conv3x3", Provider, [1000, 1000])]);
+    let mut many = one.clone();
+    many.measurements.clear();
+    for (height, source) in (1..=65).flat_map(|height| [(height, Provider), (height, Shader)]) {
+        let candidate = Candidate { window: [2 * (height % 16) + 1, 1], ..Candidate::full(1) };
+        let problem = ConvProblem::new(candidate.conv(8), 1, 8, 8, [height, 1], DType::F32).unwrap();
+        let mut measurement = Measurement { candidate, problem, ..one.measurements[0].clone() };
+        measurement.instrument.kind = source;
+        many.measurements.push(measurement);
+    }
+    let error = select(&many, Policy::PerStage, Rules::default()).unwrap_err();
+    assert_eq!(error, SelectError::TooManyResolutions { found: 65, most: 64 });
+}
+
 #[test]
 fn factors_are_from_one_up() {
     for (factor, holds) in [(1.0, true), (1.35, true), (0.99, false), (-1.0, false), (f64::NAN, false), (1e9, false)] {

@@ -86,6 +86,7 @@ macro_rules! each {
         }
     };
 }
+#[cfg(feature = "run")]
 pub(crate) use each;
 
 impl ElementType {
