@@ -166,7 +166,7 @@ fn bad_input_ends_with_2_a_message_and_no_file() {
         said.push_str(&format!("$ bbc {words}\n{}\n", text(&output.stderr)));
     }
     assert_eq!(folder.names(), before);
-    insta::assert_snapshot!(said, @"
+    insta::assert_snapshot!(said, @r"
     $ bbc compile --spce small.yaml
     error: unexpected argument '--spce' found
 
@@ -243,7 +243,7 @@ fn bad_input_ends_with_2_a_message_and_no_file() {
 
     $ bbc compile --profile small.yaml
     error: cannot use the profile `small.yaml`
-      Caused by: unknown key `name` at line 2, column 1; known are `format`, `device`, `versions`, `settings`, `stages`, `conditions`, `incomplete`, `roofs`, `measurements`
+      Caused by: unknown key `name` at line 2, column 1; known are `format`, `device`, `versions`, `settings`, `stages`, `conditions`, `incomplete`, `roofs`, `runs`, `measurements`
 
     $ bbc inspect none.onnx
     error: cannot read `none.onnx`

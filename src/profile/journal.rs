@@ -819,10 +819,10 @@ mod tests {
         line 5 is no line of a journal: invalid type: string "100", expected u64
         line 5 is no line of a journal: invalid value: integer `-1`, expected u64
         line 5 is no line of a journal: duplicate field `ns`
-        line 5 is no line of a journal: unknown field `more`, expected one of `source`, `problem`, `round`, `ns`, `elapsed_us`
+        line 5 is no line of a journal: unknown field `more`, expected one of `source`, `problem`, `round`, `ns`, `processor_ns`, `elapsed_us`
         line 5 cannot stand there: a sample of problem 1 is zero
         line 3 cannot stand there: problem 0 is not prepared as its source prepares
-        line 5 is no line of a journal: unknown variant `simple`, expected one of `source`, `prepared`, `sample`, `sampled`, `finished`
+        line 5 is no line of a journal: unknown variant `simple`, expected one of `source`, `lacks`, `roof`, `prepared`, `sample`, `conditions`, `sampled`, `finished`
         line 10 is no line of a journal: expected value
         line 10 cannot stand there: problem 0 is timed in round 5, where round 3 is next
         line 10 cannot stand there: problem 2 is not prepared

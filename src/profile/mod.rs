@@ -952,12 +952,12 @@ mod tests {
         unknown key `runds` in `settings` at line 30, column 3; did you mean `rounds`?
         `measurements[0]` (conv5x5): its problem has window 3x3, groups 1, channels 64
         `measurements[0]` (dw3x3): its problem has window 3x3, groups 1, channels 64
-        `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 93, column 5
-        7 groups do not divide 64 input channels in `measurements[0]` at line 93, column 5
+        `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 98, column 5
+        7 groups do not divide 64 input channels in `measurements[0]` at line 98, column 5
         `measurements[0]` (conv3x3): its problem has batch 1 of f32, the settings say batch 8 of f32
         `measurements[0]` (conv3x3): `layers` is zero
         `measurements[0]` (conv3x3): sample 0 is zero
-        invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 113, column 18
+        invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 118, column 18
         `measurements[0]` (conv3x3): `max_error` is NaN, not a number from 0 up
         `settings.time_budget_s` is inf: it is no time
         `stages[0]` has the share 0: it is no part of a whole
@@ -968,7 +968,7 @@ mod tests {
         `roofs[1]`: `amount` is zero
         `roofs[0]`: sample 0 is zero
         `roofs[1]`: it repeats `roofs[0]`: the same limit by the same instrument in the same precision
-        unknown key `nam` in `conditions.before.gpu` at line 55, column 12; did you mean `name`?
+        unknown key `nam` in `conditions.before.gpu` at line 60, column 12; did you mean `name`?
         `measurements[2]` (conv3x3): it repeats `measurements[1]`: the same problem by the same instrument
         ");
     }
@@ -976,8 +976,9 @@ mod tests {
     /// The example as a profile of two runs, of four and two rounds.
     fn of_two_runs() -> String {
         let two = EXAMPLE.replace("run-6f1d2c3b4a59e870: { load_average: 0.25 }", "a: { load_average: 1 }\n  b: {}");
-        let mut measurements = two.split("    timing:");
-        let head = measurements.next().unwrap().to_owned();
+        let (before, measured) = two.split_once("\nmeasurements:").unwrap();
+        let mut measurements = measured.split("    timing:");
+        let head = format!("{before}\nmeasurements:{}", measurements.next().unwrap());
         measurements.fold(head, |text, rest| format!("{text}    runs: {{ a: 4, b: 2 }}\n    timing:{rest}"))
     }
 
@@ -1003,7 +1004,7 @@ mod tests {
             two.replacen("    runs: { a: 4, b: 2 }\n", "", 1),
             two.replacen("  b: {}\n", "", 1),
             two.replacen("  b: {}", "  b c: {}", 1),
-            two.replacen("load_average: 1 ", "load_average: -1 ", 1),
+            two.replacen("a: { load_average: 1 ", "a: { load_average: -1 ", 1),
         ];
         let said: Vec<String> = cases.iter().map(|text| Profile::read(text).unwrap_err().to_string()).collect();
         insta::assert_snapshot!(said.join("\n"), @r"

@@ -429,7 +429,7 @@ mod tests {
         insta::assert_snapshot!(said.join("\n"), @r"
         the plan has format 2, this bbc reads format 1; write it again with `bbc profile --write-plan`
         key `format` is missing at line 6, column 1
-        unknown key `sed` in `settings` at line 21, column 3; did you mean `seed`?
+        unknown key `sed` in `settings` at line 23, column 3; did you mean `seed`?
         `settings.time_budget_s` is NaN, not from 0.1 to 1000000
         `settings.time_budget_s` is 0, not from 0.1 to 1000000
         `settings.instrument` is `published`, which measures nothing; write `provider`, `shader` or `null`
