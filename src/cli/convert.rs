@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     how: PrecisionArgs,
     /// Height and width of the model's input, where the model leaves them free
-    #[arg(long, value_name = "HxW", value_parser = super::census::size)]
+    #[arg(long, value_name = "HxW", value_parser = super::network::image_size)]
     input_size: Option<[u32; 2]>,
     /// The execution provider that both models are timed on
     #[arg(long, value_name = "NAME", default_value = "cpu", value_parser = provider)]

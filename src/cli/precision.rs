@@ -9,7 +9,7 @@ use std::time::Duration;
 use bbc::onnx::check;
 use bbc::onnx::precision::{
     Consumer, Finding, Half, HalfModel, HalfOptions, Int8Options, Int8Plan, LayerState, PrecisionError, Ranges,
-    Severity, check_for_tensorrt, plan_int8, to_bytes, to_half, trtexec,
+    Severity, check_for_tensorrt, names_when_fused, plan_int8, to_bytes, to_half, trtexec,
 };
 use bbc::onnx::proto::ModelProto;
 use bbc::onnx::shapes::InputSizes;
@@ -502,7 +502,7 @@ fn half(
         let emulated = to_bytes(&made.emulated());
         let exempt: Vec<String> = made.kept.iter().chain(&made.accumulating).cloned().collect();
         compare(job, bench, &emulated, Optimization::None, &mut report)?;
-        run(job, bench, &exempt, &mut report)?;
+        run(job, bench, &names_when_fused(&made.model, &exempt), &mut report)?;
     }
     Ok(report)
 }
@@ -621,7 +621,7 @@ fn int8(job: &Job<'_>, bench: Option<&Bench>, explain: &dyn Fn(PrecisionError) -
     compare(job, bench, &to_bytes(&made), Optimization::All, &mut report)?;
     let exempt = plan.layers().iter().filter(|layer| layer.state != LayerState::Int8);
     let exempt: Vec<String> = exempt.map(|layer| layer.name.clone()).collect();
-    run(job, bench, &exempt, &mut report)?;
+    run(job, bench, &names_when_fused(&made, &exempt), &mut report)?;
     Ok(report)
 }
 
@@ -679,7 +679,7 @@ fn run(job: &Job<'_>, bench: &Bench, exempt: &[String], report: &mut Report) -> 
             });
         }
         // What was made is refused: that is an answer. That the original does not run is none.
-        Err(SamplingError { index: 1, source }) => {
+        Err(SamplingError { index: 1, source, .. }) => {
             report.does_not_run = Some(source.to_string());
             return Ok(());
         }

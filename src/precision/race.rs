@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::profile::network::{Network, NetworkError, Settings};
 use crate::profile::sampling::{
-    Budget, Interval, Progress, SamplingError, median, median_interval, paired_ratios, sample_rounds,
+    Budget, Interval, Progress, SamplingError, Time, median, median_interval, paired_ratios, sample_rounds,
 };
 use crate::runtime::Runtime;
 use crate::runtime::noise::Sizes;
@@ -49,7 +49,7 @@ pub fn race(
         max_elements: 1 << 28,
         seed: 0,
     };
-    let at = |index| move |source| SamplingError { index, source };
+    let at = |index| move |source| SamplingError { index, source, samples: Vec::new() };
     let mut networks = Vec::new();
     for (index, model) in models.into_iter().enumerate() {
         networks.push(Network::load(runtime, model, &settings).map_err(at(index))?);
@@ -62,7 +62,9 @@ pub fn race(
     }
     let budget = Budget { time, min_rounds: 10, enough_rounds: u32::MAX, max_rounds: 1_000_000, precision: 0.0 };
     let samples = sample_rounds(&mut bound, budget, 0, on_progress)?;
-    let float = |samples: &Vec<Option<u64>>| samples.iter().map(|ns| ns.map(|ns| ns as f64)).collect::<Vec<_>>();
+    let float = |samples: &Vec<Option<Time>>| {
+        samples.iter().map(|time| time.map(|time| time.wall_ns as f64)).collect::<Vec<_>>()
+    };
     let times: Vec<Vec<Option<f64>>> = samples.iter().map(float).collect();
     let middle = |times: &[Option<f64>]| {
         median(&times.iter().flatten().copied().collect::<Vec<f64>>()).unwrap_or(f64::NAN) * 1e-9

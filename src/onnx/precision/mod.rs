@@ -7,7 +7,10 @@
 //!
 //! Nothing here runs a model: what values a model has is found out in `crate::precision`, which has a runtime.
 
-use crate::onnx::proto::{ModelProto, tensor_proto::DataType};
+use std::collections::{HashMap, HashSet};
+
+use crate::onnx::check::label;
+use crate::onnx::proto::{ModelProto, NodeProto, tensor_proto::DataType};
 use crate::tensor::DType;
 
 #[cfg(test)]
@@ -117,4 +120,27 @@ fn dtype_of(dtype: DType) -> DataType {
 /// A model as bytes.
 pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
     prost::Message::encode_to_vec(model)
+}
+
+/// Names by which a runtime may call these nodes once it has fused them: their own, those of what they make, and of the
+/// activations behind them.
+pub fn names_when_fused(model: &ModelProto, nodes: &[String]) -> Vec<String> {
+    let Some(graph) = &model.graph else { return Vec::new() };
+    let mut users: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+    for node in &graph.node {
+        for name in &node.input {
+            users.entry(name).or_default().push(node);
+        }
+    }
+    let wanted: HashSet<&String> = nodes.iter().collect();
+    let mut names = nodes.to_vec();
+    for node in graph.node.iter().filter(|node| wanted.contains(&label(node))) {
+        for made in &node.output {
+            let behind = users.get(made.as_str()).into_iter().flatten();
+            let activations = behind.filter(|node| matches!(node.op_type(), "Relu" | "Clip" | "LeakyRelu" | "Sigmoid"));
+            names.extend(activations.flat_map(|node| node.output.iter().cloned()));
+            names.push(made.clone());
+        }
+    }
+    names
 }
