@@ -85,7 +85,9 @@ fn integers_run_as_integers_and_agree() {
     // The stem's first convolution and the head's hidden layer are not.
     let ran = report["convs"]["ran"].as_u64().unwrap();
     assert_eq!(report["convs"]["in_precision"].as_u64().unwrap(), ran - 2);
-    assert!(report["int8"]["operations_int8_share"].as_f64().unwrap() > 0.9);
+    // At 64x64 the head, which does not shrink with the image, has a sixth of all operations.
+    let share = report["int8"]["operations_int8_share"].as_f64().unwrap();
+    assert!((0.7..0.95).contains(&share), "{share}");
     let layers = report["int8"]["layers"].as_array().unwrap();
     let integer: Vec<&Value> = layers.iter().filter(|layer| layer["computed"] == "int8").collect();
     assert!(integer.iter().all(|layer| layer["signal_to_noise_db"].as_f64().unwrap() > 10.0), "{layers:?}");
