@@ -67,6 +67,8 @@ mod nearest;
 pub mod npz;
 pub mod onnx;
 pub mod pass;
+#[cfg(feature = "run")]
+pub mod precision;
 pub mod profile;
 mod random;
 pub mod reference;

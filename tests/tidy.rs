@@ -42,6 +42,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "search",
         &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "pass", "onnx", "runtime"],
     ),
+    // It runs models that `onnx::precision` has rewritten, and times them as `profile` times whole networks.
+    ("precision", &["units", "tensor", "onnx", "runtime", "profile"]),
     // Outputs are compared with stored ones, which may be in NumPy archives.
     ("verify", &["units", "tensor", "conv", "ir", "npz", "reference", "onnx", "runtime"]),
     ("report", &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "search", "verify"]),

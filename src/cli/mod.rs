@@ -15,6 +15,8 @@ mod census;
 mod compile;
 mod conditions;
 mod contract;
+#[cfg(feature = "run")]
+mod convert;
 mod devices;
 mod emit;
 mod failure;
@@ -28,6 +30,8 @@ mod network;
 mod ort;
 mod output;
 mod policies;
+#[cfg(feature = "run")]
+mod precision;
 mod profile;
 mod ranking;
 #[cfg(any(feature = "gpu", feature = "run"))]
@@ -96,6 +100,9 @@ enum Command {
     Emit(emit::Args),
     /// Make files of weights: initial ones, or those in a model
     Weights(weights::Args),
+    /// Bring a model in single precision to fp16, bf16 or int8
+    #[cfg(feature = "run")]
+    Convert(Box<convert::Args>),
     /// Time a model, alone or against another
     #[cfg(feature = "run")]
     Bench(Box<bench::Args>),
@@ -156,6 +163,8 @@ fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Weights(args) => weights::run(&args),
         #[cfg(feature = "run")]
         Command::Run(args) => run::run(&cli.global, &args),
+        #[cfg(feature = "run")]
+        Command::Convert(args) => convert::run(&args, &cli.global),
         #[cfg(feature = "run")]
         Command::Bench(args) => bench::run(&args, &cli.global),
         #[cfg(feature = "run")]

@@ -66,9 +66,9 @@ type Outputs = Vec<(String, Tensor)>;
 
 /// What a model says of itself.
 #[derive(Debug, Clone)]
-struct Interface {
+pub(super) struct Interface {
     /// The name of its input.
-    input: String,
+    pub(super) input: String,
     /// The sizes of its input, outermost first; `None` is free.
     dims: Vec<Option<u32>>,
     /// How it wants its pictures, as its metadata has it.
@@ -77,21 +77,21 @@ struct Interface {
 
 /// What the user asked for beyond the model and the pictures.
 #[derive(Debug, Clone, Default)]
-struct Wishes {
+pub(super) struct Wishes {
     /// `[height, width]`, where the model leaves them free.
-    input_size: Option<[u32; 2]>,
+    pub(super) input_size: Option<[u32; 2]>,
     /// How many pictures go together, where the model leaves it free.
-    batch: Option<u32>,
+    pub(super) batch: Option<u32>,
 }
 
 /// How pictures are brought to a model.
 #[derive(Debug, Clone, PartialEq)]
-struct Plan {
-    preprocess: Preprocess,
+pub(super) struct Plan {
+    pub(super) preprocess: Preprocess,
     /// Whether the model said so itself.
-    stated: bool,
+    pub(super) stated: bool,
     /// The most pictures that go together.
-    batch: usize,
+    pub(super) batch: usize,
     /// Whether the model takes no fewer.
     batch_is_fixed: bool,
 }
@@ -259,7 +259,7 @@ fn open(
 }
 
 impl Interface {
-    fn of(session: &Session) -> Result<Self, Failure> {
+    pub(super) fn of(session: &Session) -> Result<Self, Failure> {
         let [input] = session.inputs() else {
             let names: Vec<String> = session.inputs().iter().map(|port| format!("`{}`", port.name)).collect();
             return Err(Failure::new(format!(
@@ -317,7 +317,7 @@ impl Report {
 }
 
 /// How pictures are brought to this model.
-fn plan(model: &Interface, wishes: &Wishes) -> Result<Plan, Failure> {
+pub(super) fn plan(model: &Interface, wishes: &Wishes) -> Result<Plan, Failure> {
     let name = &model.input;
     let [batch, channels, height, width] = model.dims[..] else {
         return Err(Failure::new(format!(
@@ -389,7 +389,7 @@ fn pictures(inputs: &[PathBuf]) -> Vec<Source> {
     all
 }
 
-fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let listing = || format!("cannot list the folder `{}`", folder.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).doing(listing)? {
@@ -505,14 +505,14 @@ fn run_all(
     Ok(Results { answers: answers.into_iter().flatten().collect(), kept: kept.stacked()? })
 }
 
-fn prepare(path: &Path, preprocess: &Preprocess) -> Result<Tensor, Failure> {
+pub(super) fn prepare(path: &Path, preprocess: &Preprocess) -> Result<Tensor, Failure> {
     let bytes = files::read(path, MAX_PICTURE_FILE)?;
     let picture = Picture::decode(&bytes).doing(|| format!("cannot read `{}`", path.display()))?;
     Ok(preprocess.apply(&picture))
 }
 
 /// One batch; places that no picture is left for repeat the last one.
-fn stack(waiting: Vec<(usize, Tensor)>, batch: usize, [height, width]: [u32; 2]) -> Result<Tensor, Failure> {
+pub(super) fn stack(waiting: Vec<(usize, Tensor)>, batch: usize, [height, width]: [u32; 2]) -> Result<Tensor, Failure> {
     let mut data: Vec<f32> = waiting.into_iter().flat_map(|(_, tensor)| tensor.into_data()).collect();
     let one = 3 * height as usize * width as usize;
     while data.len() < one * batch {

@@ -73,7 +73,8 @@ fn float_type(tensor: &TensorProto) -> Option<DataType> {
     matches!(ty, DataType::Float | DataType::Float16 | DataType::Bfloat16).then_some(ty)
 }
 
-fn decoded(tensor: &TensorProto) -> Vec<f32> {
+/// The values of a tensor of floating point.
+pub(super) fn decoded(tensor: &TensorProto) -> Vec<f32> {
     let half = |bits: u16| half::f16::from_bits(bits).to_f32();
     let bfloat = |bits: u16| half::bf16::from_bits(bits).to_f32();
     // Outside of the raw bytes, halves stand in the low bits of integers.

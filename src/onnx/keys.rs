@@ -19,3 +19,5 @@ pub const OUTPUTS: &str = "bbc.outputs";
 /// What height and width of an image are multiples of where they are free, for strides to be exact: at other sizes
 /// feature maps are rounded up. Absent if the size is fixed.
 pub const SIZE_MULTIPLE: &str = "bbc.size_multiple";
+/// What it computes in: `fp16`, `bf16` or `int8`; absent for single precision.
+pub const PRECISION: &str = "bbc.precision";

@@ -16,6 +16,7 @@ pub mod check;
 mod initializers;
 pub mod keys;
 mod lower;
+pub mod precision;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from schema/onnx.proto")]
 pub mod proto;

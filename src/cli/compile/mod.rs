@@ -27,6 +27,8 @@ use super::files::{self, Staged};
 use super::measure::{self, Problems, Wanted};
 use super::network::{self, NetworkArgs};
 use super::policies::{self, Policies, PolicyArgs};
+#[cfg(feature = "run")]
+use super::precision::{Job, Precision, PrecisionArgs, Report as Converted};
 use super::target::{self, Here, Wish};
 use super::{Global, Outcome, output, ranking};
 
@@ -101,6 +103,13 @@ pub(crate) struct CompileArgs {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    /// What the model computes in; the precision is in the file
+    #[cfg(feature = "run")]
+    #[arg(long, value_enum, default_value_t, conflicts_with = "no_fold")]
+    precision: Precision,
+    #[cfg(feature = "run")]
+    #[command(flatten)]
+    lower: PrecisionArgs,
     #[command(flatten)]
     proof: ProofArgs,
 }
@@ -192,9 +201,13 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
     let options = onnx::Options { opset: args.opset, metadata };
     let model = onnx::lower(&graph, &options);
     let written = write(output, &model, &options, &weights, &staged)?;
-    let proof = proof(args, &machine, &staged, &graph, chosen.profile.as_ref())?;
+    let (written, converted) = lowered(args, &machine, written, &staged, &spec, chosen.profile.as_ref())?;
+    let proof = match converted.as_ref().is_none_or(Converted::runs) {
+        true => proof(args, &machine, &staged, &graph, chosen.profile.as_ref())?,
+        false => None,
+    };
     let network = Facts { spec: &spec, backbone: &backbone, graph: &graph, dynamic_size: args.dynamic_size };
-    let report = Report::new(&chosen.choice, &network, written, proof, args.proof.require_provider);
+    let report = Report::new(&chosen.choice, &network, written, proof, args.proof.require_provider).with(converted);
     let outcome = report.outcome();
     if let Some(staged) = &staged_report {
         staged.write(staged.path(), |out| Ok(serde_json::to_writer_pretty(out, &report)?))?;
@@ -212,6 +225,29 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         output::result(&format!("{tables}{report}"))?;
     }
     Ok(outcome)
+}
+
+/// Without ONNX Runtime nothing is converted.
+#[cfg(not(feature = "run"))]
+#[derive(Debug, serde::Serialize)]
+enum Converted {}
+
+#[cfg(not(feature = "run"))]
+impl Converted {
+    fn runs(&self) -> bool {
+        match *self {}
+    }
+
+    fn outcome(&self) -> Outcome {
+        match *self {}
+    }
+}
+
+#[cfg(not(feature = "run"))]
+impl std::fmt::Display for Converted {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
 }
 
 /// What the network is built of, and where that is from.
@@ -350,6 +386,62 @@ fn proof(
         .with_hint("`--no-run` writes the model without running it"))
 }
 
+/// Brings the staged model to the precision asked for.
+#[cfg(feature = "run")]
+fn lowered(
+    args: &CompileArgs,
+    machine: &Here<'_>,
+    written: Written,
+    staged: &Staged,
+    spec: &Spec,
+    profile: Option<&Source>,
+) -> Result<(Written, Option<Converted>), Failure> {
+    if args.precision == Precision::Fp32 {
+        return Ok((written, None));
+    }
+    let device = profile.and_then(|profile| profile.elsewhere.as_ref());
+    let runtime = match args.no_run {
+        true => None,
+        false => Some(machine.runtime().hint(|| prove::WITHOUT_RUNNING.into())?),
+    };
+    let provider = match runtime {
+        Some(_) => prove::TargetProvider::of(args, machine, device)?.provider(),
+        None => None,
+    };
+    let model = onnx::read(files::read(staged.path(), u64::MAX)?.into())?;
+    let original = tempfile::Builder::new().prefix("bbc-").suffix(".onnx").tempfile()?;
+    fs::copy(staged.path(), original.path())?;
+    let converted = super::precision::convert(&Job {
+        args: &args.lower,
+        precision: args.precision,
+        model: &model,
+        original: original.path(),
+        output: Path::new(&written.path),
+        staged,
+        runtime,
+        provider: provider.unwrap_or(bbc::runtime::provider::Provider::Cpu),
+        threads: args.proof.threads,
+        input_size: args.dynamic_size.then_some([spec.input.height, spec.input.width]),
+    })?;
+    let proto = onnx::read(files::read(staged.path(), u64::MAX)?.into())?;
+    let opset = proto.opset_import.first().map_or(0, |set| set.version());
+    let nodes = proto.graph.map_or(0, |graph| graph.node.len());
+    let bytes = fs::metadata(staged.path())?.len();
+    Ok((Written { bytes, nodes, opset, ..written }, Some(converted)))
+}
+
+#[cfg(not(feature = "run"))]
+fn lowered(
+    _: &CompileArgs,
+    _: &Here<'_>,
+    written: Written,
+    _: &Staged,
+    _: &Spec,
+    _: Option<&Source>,
+) -> Result<(Written, Option<Converted>), Failure> {
+    Ok((written, None))
+}
+
 /// What the model says of itself. Nothing in it depends on this machine, but for the profile it was made from.
 fn metadata(
     spec: &Spec,
@@ -418,7 +510,7 @@ fn write(
         path: output.display().to_string(),
         data_file,
         bytes,
-        opset: options.opset,
+        opset: options.opset.version(),
         nodes,
         weights: weights.origin(),
         kept: true,

@@ -95,6 +95,14 @@ pub(super) enum TargetProvider {
 }
 
 impl TargetProvider {
+    /// The provider, if there is one.
+    pub(super) fn provider(&self) -> Option<Provider> {
+        match self {
+            Self::Is(provider) => Some(*provider),
+            Self::None { .. } => None,
+        }
+    }
+
     /// The provider named by `--provider`, else the one that belongs to the target.
     ///
     /// Where no target is named, a given profile's device is meant, which may be on another machine.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bbc::backbone::{Backbone, BlockFacts, Spec, cost_of};
 use bbc::conv::Candidate;
 use bbc::ir::Graph;
-use bbc::onnx::Opset;
 use bbc::select::Selection;
 use bbc::tensor::Dim;
 use bbc::units::{Bytes, Flops, FlopsPerSecond, show_duration};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use super::Converted;
 use super::weights::Origin;
 use crate::cli::policies::{SelectionEntry, by_stages};
 use crate::cli::{Outcome, output};
@@ -73,6 +73,9 @@ pub(super) struct Report {
     file: Written,
     /// Absent with `--no-run`.
     run: Option<Run>,
+    /// How it was brought to another precision; absent in single precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<Converted>,
 }
 
 #[derive(Debug, Serialize)]
@@ -153,17 +156,12 @@ pub(super) struct Written {
     pub(super) data_file: Option<String>,
     /// Of both files.
     pub(super) bytes: u64,
-    #[serde(serialize_with = "as_number")]
-    pub(super) opset: Opset,
+    pub(super) opset: i64,
     pub(super) nodes: usize,
     /// Where the values of its weights are from.
     pub(super) weights: Origin,
     /// Whether the file was put in its place.
     pub(super) kept: bool,
-}
-
-fn as_number<S: Serializer>(opset: &Opset, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_i64(opset.version())
 }
 
 /// The final run.
@@ -270,7 +268,15 @@ impl Report {
             outputs: outputs(backbone, graph),
             file,
             run,
+            precision: None,
         }
+    }
+
+    /// The same with what became of it in another precision.
+    pub(super) fn with(mut self, precision: Option<Converted>) -> Self {
+        self.file.kept &= precision.as_ref().is_none_or(|converted| converted.outcome() == Outcome::Done);
+        self.precision = precision;
+        self
     }
 
     /// Name of the file beside the model that has its weights, if there is one.
@@ -418,6 +424,12 @@ impl Display for Report {
         let Written { path, data_file, bytes, opset, nodes, weights, kept } = &self.file;
         if let Origin { file: Some(file), sha256: Some(hash), tensors: Some(tensors), .. } = weights {
             writeln!(f, "weights     {file}: {tensors} tensors, sha256 {hash}")?;
+        }
+        if let Some(precision) = &self.precision {
+            writeln!(f, "\n{precision}")?;
+            if precision.outcome() == Outcome::No {
+                return Ok(());
+            }
         }
         if !kept {
             return write!(f, "file        {path} is not written: `--require-provider` asks for a run on the target");

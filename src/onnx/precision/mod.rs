@@ -1,0 +1,146 @@
+//! Models of single precision rewritten so that the file itself says which precision is computed in.
+//!
+//! [`to_half`] gives values and weights a type of 16 bits; [`plan_int8`] says where to put `QuantizeLinear`
+//! and `DequantizeLinear` around what is to be computed on integers. Both work on any model of which every operator has a rule: a network just
+//! generated and a stranger's file are the same to them. Batch normalisation is folded into the convolutions before
+//! anything is rounded. Names stay; what is added has the name of what it belongs to in front.
+//!
+//! Nothing here runs a model: what values a model has is found out in `crate::precision`, which has a runtime.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::onnx::check::label;
+use crate::onnx::proto::{ModelProto, NodeProto, tensor_proto::DataType};
+use crate::tensor::DType;
+
+#[cfg(test)]
+use crate::onnx::shapes::InputSizes;
+
+pub use self::half::{Half, HalfModel, HalfOptions, Rounding, to_half};
+pub use self::int8::{Consumer, Int8Options, Int8Plan, Layer, LayerPair, LayerState, Ranges, plan_int8};
+pub use self::tensorrt::{Finding, Severity, check_for_tensorrt, trtexec};
+
+mod draft;
+mod half;
+mod int8;
+mod rules;
+mod tensorrt;
+#[cfg(test)]
+mod tests;
+
+/// Why a model cannot be brought to another precision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrecisionError {
+    /// There is no rule for an operator.
+    #[error("node `{node}`: there is no rule for the operator `{op}` in another precision")]
+    NoRule {
+        /// The node.
+        node: String,
+        /// Its operator, with its domain if that is not the default one.
+        op: String,
+    },
+    /// A node has graphs inside.
+    #[error("node `{node}` ({op}) has a graph inside, which is not converted")]
+    Subgraph {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
+    /// The model has functions of its own.
+    #[error("the model defines the function `{name}`; functions are not converted")]
+    Function {
+        /// The first function.
+        name: String,
+    },
+    /// The model has weights stored as sparse tensors.
+    #[error("`{name}` is stored as a sparse tensor, which is not converted")]
+    Sparse {
+        /// The first of them.
+        name: String,
+    },
+    /// The model is quantised.
+    #[error("the model is quantised already: `{node}` is {op}")]
+    Quantised {
+        /// The first node, or weight, that shows it.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
+    /// The model is not in single precision.
+    #[error("`{name}` is {ty}; a model in single precision is needed")]
+    NotSingle {
+        /// An input or weight.
+        name: String,
+        /// Its type.
+        ty: String,
+    },
+    /// Weights are in another file.
+    #[error(
+        "the values of `{name}` are in the file `{file}`; only models that hold their weights themselves are converted"
+    )]
+    External {
+        /// The first weight.
+        name: String,
+        /// The file.
+        file: String,
+    },
+    /// The operator set is too old for this precision.
+    #[error("the model has opset {opset}; {precision} needs {needed} or newer")]
+    Opset {
+        /// The model's.
+        opset: i64,
+        /// The oldest that has what is needed.
+        needed: i64,
+        /// The precision.
+        precision: &'static str,
+    },
+    /// The operator set is too new for this precision's rules.
+    #[error("the model has opset {opset}; the rules here are for {newest} and older")]
+    TooNew {
+        /// The model's.
+        opset: i64,
+        /// The newest that is known.
+        newest: i64,
+    },
+}
+
+/// The newest operator set whose operators are those of the rules.
+const NEWEST_OPSET: i64 = 22;
+
+fn dtype_of(dtype: DType) -> DataType {
+    match dtype {
+        DType::F32 => DataType::Float,
+        DType::F16 => DataType::Float16,
+        DType::BF16 => DataType::Bfloat16,
+        DType::I8 => DataType::Int8,
+    }
+}
+
+/// A model as bytes.
+pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
+    prost::Message::encode_to_vec(model)
+}
+
+/// Names by which a runtime may call these nodes once it has fused them: their own, those of what they make, and of the
+/// activations behind them.
+pub fn names_when_fused(model: &ModelProto, nodes: &[String]) -> Vec<String> {
+    let Some(graph) = &model.graph else { return Vec::new() };
+    let mut users: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+    for node in &graph.node {
+        for name in &node.input {
+            users.entry(name).or_default().push(node);
+        }
+    }
+    let wanted: HashSet<&String> = nodes.iter().collect();
+    let mut names = nodes.to_vec();
+    for node in graph.node.iter().filter(|node| wanted.contains(&label(node))) {
+        for made in &node.output {
+            let behind = users.get(made.as_str()).into_iter().flatten();
+            let activations = behind.filter(|node| matches!(node.op_type(), "Relu" | "Clip" | "LeakyRelu" | "Sigmoid"));
+            names.extend(activations.flat_map(|node| node.output.iter().cloned()));
+            names.push(made.clone());
+        }
+    }
+    names
+}
