@@ -251,7 +251,8 @@ fn degenerate_layers_give_numbers() {
     outlier[0] = 1e4;
     let mut zeros = weight.clone();
     zeros[..72].fill(0.0);
-    let cases: Vec<(&str, (Vec<f32>, Vec<f32>))> = vec![
+    type Case<'c> = (&'c str, (Vec<f32>, Vec<f32>));
+    let cases: Vec<Case<'_>> = vec![
         ("an outlier", (outlier, bias.clone())),
         ("channels of zeros", (zeros, bias.clone())),
         ("all zeros", (vec![0.0; 144], vec![0.0; 4])),

@@ -483,7 +483,8 @@ impl Run<'_> {
         }
         let after = conditions::state(self.gpu.as_deref());
         let (debug_build, processors) = (cfg!(debug_assertions), processor_count());
-        self.log.add(Event::Conditions(Conditions { debug_build, processors, before, after }))?;
+        let conditions = Conditions { debug_build, processors, before, after };
+        self.log.add(Event::Conditions(Box::new(conditions)))?;
         if let Err(SamplingError { index, source: error, samples }) = sampled {
             let doing = format!("cannot measure {} by {by} any more", describe(&prepared[index].1));
             if samples.iter().all(Vec::is_empty) {

@@ -47,6 +47,9 @@ impl Watch<'_> {
     }
 }
 
+/// Looks at the values that one run has exposed, by name.
+pub(super) type See<'s> = dyn FnMut(&[(String, Tensor)]) -> Result<(), ObserveError> + 's;
+
 /// Runs the model on every sample, and hands every group of values over as it is computed. Values of one group are handed
 /// over together, and groups come sample by sample in parts that fit into memory.
 ///
@@ -56,7 +59,7 @@ pub fn observe(
     watch: &Watch<'_>,
     model: &ModelProto,
     groups: &[Vec<String>],
-    see: &mut dyn FnMut(&[(String, Tensor)]) -> Result<(), ObserveError>,
+    see: &mut See<'_>,
 ) -> Result<(), ObserveError> {
     let first = watch.first()?;
     let parts = parts(model, groups, &first);

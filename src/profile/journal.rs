@@ -127,7 +127,7 @@ pub enum Event {
     /// A problem was timed once.
     Sample(Sample),
     /// The machine before and after taking samples.
-    Conditions(Conditions),
+    Conditions(Box<Conditions>),
     /// A source has taken all its samples.
     Sampled {
         /// Which one.
@@ -421,7 +421,7 @@ impl Record {
             Event::Roof(roof) => self.add_roof(roof)?,
             Event::Prepared(prepared) => self.add_prepared(prepared)?,
             Event::Sample(sample) => self.add_sample(sample)?,
-            Event::Conditions(conditions) => self.add_conditions(conditions)?,
+            Event::Conditions(conditions) => self.add_conditions(*conditions)?,
             Event::Sampled { source } => self.source_mut(source)?.is_sampled = true,
             Event::Finished {} => self.is_finished = true,
         }
