@@ -48,13 +48,21 @@ pub(crate) fn check(model: &ModelProto, beside: Beside<'_>) -> Option<Findings> 
         None => findings.faults.push(format!("there is no `{}`", keys::SPEC)),
         Some(Err(error)) => findings.faults.push(format!("`{}` is no spec: {error}", keys::SPEC)),
         Some(Ok(spec)) => {
-            let shapes = infer(model, InputSizes::default(), &HashMap::new());
+            let sizes = sizes(model, &spec);
+            let shapes = infer(model, sizes, &HashMap::new());
             outputs(model, graph, &shapes, &spec, &mut findings);
-            network(model, graph, &spec, beside.bases, &mut findings);
+            network(model, graph, sizes, &spec, beside.bases, &mut findings);
         }
     }
     table(model, beside.profile, &mut findings);
     Some(findings)
+}
+
+/// The sizes that claims are held against: the model's own, and the spec's where the model leaves that of images free.
+fn sizes(model: &ModelProto, spec: &Spec) -> InputSizes {
+    let own = InputSizes::default();
+    let is_free = !infer(model, own, &HashMap::new()).free().is_empty();
+    InputSizes { image: is_free.then_some([spec.input.height, spec.input.width]), ..own }
 }
 
 /// Names, strides and channels of the outputs.
@@ -96,13 +104,20 @@ fn outputs(model: &ModelProto, graph: &GraphProto, shapes: &Shapes<'_>, spec: &S
 }
 
 /// The first convs and the down-sampling.
-fn network(model: &ModelProto, graph: &GraphProto, spec: &Spec, bases: Option<&Census>, findings: &mut Findings) {
+fn network(
+    model: &ModelProto,
+    graph: &GraphProto,
+    sizes: InputSizes,
+    spec: &Spec,
+    bases: Option<&Census>,
+    findings: &mut Findings,
+) {
     let Some(first) = spec.first_conv else { return findings.faults.push("its spec names no first conv".to_owned()) };
     let stages = match backbone::generate(spec, Batch::Fixed(1)) {
         Ok(backbone) => backbone.stages,
         Err(error) => return findings.faults.push(format!("its spec describes no network: {error}")),
     };
-    let found = survey(model, InputSizes::default(), &HashMap::new()).convs;
+    let found = survey(model, sizes, &HashMap::new()).convs;
     let nodes: HashMap<String, &NodeProto> = graph.node.iter().map(|node| (node.name().to_owned(), node)).collect();
     let consumers = Consumers::of(graph);
     // Behind the stem an image has a quarter of its height and width at the most.
