@@ -481,11 +481,7 @@ impl Census {
     /// # Errors
     /// If the text is not a census of this version of the format, or its values make no sense.
     pub fn read(text: &str) -> Result<Self, ReadError> {
-        let Version { format } = yaml::read(text)?;
-        if format != u64::from(FORMAT) {
-            return Err(ReadError::Version { found: format });
-        }
-        let census: Self = yaml::read(text)?;
+        let census: Self = yaml::read_version(text, FORMAT, |found| ReadError::Version { found })?;
         if census.bases.len() > MAX_BASES {
             return Err(ReadError::TooManyBases { found: census.bases.len() });
         }
@@ -609,12 +605,6 @@ pub fn problems(
 /// The bases that are built in, as one census.
 pub fn all_built_in() -> Census {
     Census::of(BUILT_IN.iter().filter_map(|name| built_in(name)).flat_map(|census| census.bases).collect())
-}
-
-/// What every version of the format has.
-#[derive(Deserialize)]
-struct Version {
-    format: u64,
 }
 
 impl TryFrom<ConvsFields> for Convs {

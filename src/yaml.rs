@@ -167,6 +167,26 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     serde_yaml::from_str(text).map_err(|error| located(&error))
 }
 
+/// Reads a document whose key `format` says the version of its format. That is looked at first: the keys of another
+/// version would only confuse.
+///
+/// # Errors
+/// What `other` makes of another version; else as for [`read`].
+pub fn read_version<T: DeserializeOwned, E: From<YamlError>>(
+    text: &str,
+    format: u32,
+    other: impl FnOnce(u64) -> E,
+) -> Result<T, E> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        format: u64,
+    }
+    match read(text)? {
+        Version { format: found } if found == u64::from(format) => Ok(read(text)?),
+        Version { format: found } => Err(other(found)),
+    }
+}
+
 /// The value as YAML, ending in a line break: one key a line, sequences of plain values in one line where they fit.
 ///
 /// # Errors

@@ -520,12 +520,6 @@ pub enum MeasurementError {
     },
 }
 
-/// What every version of the format has.
-#[derive(Deserialize)]
-struct Version {
-    format: u64,
-}
-
 impl Profile {
     /// How many threads computed a measurement where the processor did: those of its provider, or all that a software
     /// adapter can have.
@@ -548,11 +542,7 @@ impl Profile {
     /// # Errors
     /// If the text is not a profile of this version of the format, or its values make no sense.
     pub fn read(text: &str) -> Result<Self, ReadError> {
-        let Version { format } = yaml::read(text)?;
-        if format != u64::from(FORMAT) {
-            return Err(ReadError::Version { found: format });
-        }
-        let profile: Self = yaml::read(text)?;
+        let profile: Self = yaml::read_version(text, FORMAT, |found| ReadError::Version { found })?;
         profile.check()?;
         Ok(profile)
     }

@@ -161,12 +161,6 @@ pub enum TaskError {
     },
 }
 
-/// What every version of the format has.
-#[derive(Deserialize)]
-struct Version {
-    format: u64,
-}
-
 impl Plan {
     /// A plan of the current format.
     ///
@@ -183,11 +177,7 @@ impl Plan {
     /// # Errors
     /// If the text is not a plan of this version of the format, or its values make no sense.
     pub fn read(text: &str) -> Result<Self, PlanError> {
-        let Version { format } = yaml::read(text)?;
-        if format != u64::from(FORMAT) {
-            return Err(PlanError::Version { found: format });
-        }
-        let plan: Self = yaml::read(text)?;
+        let plan: Self = yaml::read_version(text, FORMAT, |found| PlanError::Version { found })?;
         plan.check()?;
         Ok(plan)
     }
