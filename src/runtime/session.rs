@@ -5,7 +5,6 @@
 //! [`Session::placement`] tells afterwards which node ran where.
 
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZero;
@@ -342,19 +341,14 @@ impl Session {
     /// # Errors
     /// If the session does not record it, or the record cannot be read.
     pub fn placement(self) -> Result<Placement, PlacementError> {
-        Placement::from_json(&self.recorded()?).map_err(PlacementError::Form)
+        self.record().map(Placement::of)
     }
 
     /// The nodes of all runs so far, with their times. Ends the session.
     ///
     /// # Errors
     /// If the session does not record them, or the record cannot be read.
-    pub fn record(self) -> Result<Vec<NodeRecord>, PlacementError> {
-        record::from_json(&self.recorded()?).map_err(PlacementError::Form)
-    }
-
-    /// What ONNX Runtime wrote about its runs.
-    fn recorded(mut self) -> Result<Vec<u8>, PlacementError> {
+    pub fn record(mut self) -> Result<Vec<NodeRecord>, PlacementError> {
         let Some(_folder) = self.record.take() else { return Err(PlacementError::NotRecorded) };
         let path =
             guarded(|| self.session.end_profiling()).map_err(|message| PlacementError::NotWritten { message })?;
@@ -362,7 +356,7 @@ impl Session {
         let mut json = Vec::new();
         let file = File::open(path).map_err(PlacementError::Unreadable)?;
         file.take(PLACEMENT_LIMIT).read_to_end(&mut json).map_err(PlacementError::Unreadable)?;
-        Ok(json)
+        record::from_json(&json).map_err(PlacementError::Form)
     }
 
     fn check_names<T>(&self, inputs: &[(&str, T)]) -> Result<(), RunError> {
@@ -444,38 +438,10 @@ pub struct PlacedNode {
 }
 
 impl Placement {
-    /// Reads ONNX Runtime's own profile.
-    ///
-    /// # Errors
-    /// If it is not in the form expected.
-    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Event {
-            #[serde(default)]
-            cat: String,
-            #[serde(default)]
-            name: String,
-            #[serde(default)]
-            args: Args,
-        }
-        #[derive(Deserialize, Default)]
-        struct Args {
-            #[serde(default)]
-            op_name: String,
-            #[serde(default)]
-            provider: String,
-        }
-        let events: Vec<Event> = serde_json::from_slice(json)?;
-        let mut nodes = Vec::new();
-        let mut seen = HashSet::new();
-        for event in events {
-            let Some(name) = event.name.strip_suffix("_kernel_time").filter(|_| event.cat == "Node") else { continue };
-            if !event.args.provider.is_empty() && seen.insert(name.to_owned()) {
-                let (op, provider) = (event.args.op_name, event.args.provider);
-                nodes.push(PlacedNode { name: name.to_owned(), op, provider });
-            }
-        }
-        Ok(Self { nodes })
+    /// Where the nodes of a record ran.
+    fn of(record: Vec<NodeRecord>) -> Self {
+        let placed = |NodeRecord { name, op, provider, .. }: NodeRecord| PlacedNode { name, op, provider };
+        Self { nodes: record.into_iter().map(placed).collect() }
     }
 
     /// The nodes that ran on another provider than this one.
