@@ -10,6 +10,7 @@ use bbc::backbone::{self, Backbone, Batch, Freedom, Size, Spec};
 use bbc::conv::Candidate;
 use bbc::image::Preprocess;
 use bbc::ir::Graph;
+use bbc::onnx::scan::{Scanned, scan};
 use bbc::onnx::structure::{Aspect, Limits, examine};
 use bbc::onnx::{self, Lowered, Opset, keys};
 use bbc::pass;
@@ -423,10 +424,9 @@ fn lowered(
         threads: args.proof.threads,
         input_size: args.dynamic_size.then_some([spec.input.height, spec.input.width]),
     })?;
-    let proto = onnx::read(files::read(staged.path(), u64::MAX)?.into())?;
-    let opset = proto.opset_import.first().map_or(0, |set| set.version());
-    let nodes = proto.graph.map_or(0, |graph| graph.node.len());
-    let bytes = fs::metadata(staged.path())?.len();
+    let Scanned { model, bytes, .. } = scan(fs::File::open(staged.path())?)?;
+    let opset = model.opset_import.first().map_or(0, |set| set.version());
+    let nodes = model.graph.map_or(0, |graph| graph.node.len());
     Ok((Written { bytes, nodes, opset, ..written }, Some(converted)))
 }
 
@@ -552,8 +552,9 @@ fn stale_data(output: &Path, new: Option<&str>) -> Vec<PathBuf> {
         return Vec::new();
     }
     // What cannot be read as a model has no files of weights.
-    let Ok(bytes) = files::read(&place, MAX_REPLACED) else { return Vec::new() };
-    let Ok(model) = onnx::read(bytes.into()) else { return Vec::new() };
+    let Some(Scanned { model, .. }) = fs::File::open(&place).ok().and_then(|file| scan(file).ok()) else {
+        return Vec::new();
+    };
     if model.producer_name() != env!("CARGO_PKG_NAME") {
         return Vec::new();
     }
