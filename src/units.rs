@@ -110,6 +110,11 @@ impl Sum for Bytes {
     }
 }
 
+/// So many of something: `1 round`, `30 rounds`.
+pub fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 impl fmt::Display for Flops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&scaled(self.0 as f64, "FLOP"))

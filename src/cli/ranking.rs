@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bbc::conv::{Candidate, ConvProblem};
 use bbc::profile::roof::{self, Roofline};
 use bbc::profile::sampling::Interval;
 use bbc::profile::{Device, Incomplete, Measurement, Profile};
 use bbc::select::{LeftOut, Ranked, Ranking, Source};
-use bbc::units::{FlopsPerSecond, show_duration};
+use bbc::units::{FlopsPerSecond, counted, show_duration};
 use serde::Serialize;
 
 use super::output;
@@ -86,6 +87,12 @@ impl RankingEntry {
     }
 }
 
+/// A convolution in a few words: `conv3x3 at 64x56x56`.
+pub(crate) fn describe(candidate: Candidate, problem: &ConvProblem) -> String {
+    let [height, width] = problem.input();
+    format!("{candidate} at {}x{height}x{width}", problem.in_channels())
+}
+
 /// What is said above every table of a profile's figures: the device, and what the figures hold for.
 pub(crate) fn heading(profile: &Profile) -> String {
     let Device { name, kind, backend, driver } = &profile.device;
@@ -93,8 +100,7 @@ pub(crate) fn heading(profile: &Profile) -> String {
     let driver = if driver.is_empty() { String::new() } else { format!(", {driver}") };
     let software =
         if kind.is_software() { "\nSOFTWARE ADAPTER: its results are right, its speed means nothing" } else { "" };
-    let counted = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let threads = settings.threads.map(|n| format!(", {}", counted(n, "thread"))).unwrap_or_default();
+    let threads = settings.threads.map(|n| format!(", {}", counted(n.into(), "thread"))).unwrap_or_default();
     let cut_off = match &profile.incomplete {
         Some(Incomplete { doing, reason }) => format!("NOT ALL OF IT WAS MEASURED: {doing}: {reason}\n"),
         None => String::new(),
@@ -104,17 +110,13 @@ pub(crate) fn heading(profile: &Profile) -> String {
         settings.workload,
         settings.dtype,
         settings.batch,
-        counted(settings.rounds, "round")
+        counted(settings.rounds.into(), "round")
     )
 }
 
 /// The candidates as a table, densest first.
 pub(crate) fn table(ranking: &Ranking, software: bool) -> String {
-    let mut text = format!("\nmeasured by: {}\n{}", ranking.source, output::table(&rows(ranking, software), &[1]));
-    for left_out in &ranking.left_out {
-        text += &format!("left out: {left_out}\n");
-    }
-    text
+    printed(ranking, &rows(ranking, software), None)
 }
 
 /// The same with the share of what the device reaches at most, where that was measured, and the density by processor time
@@ -139,11 +141,15 @@ pub(crate) fn table_under_roof(ranking: &Ranking, profile: &Profile) -> String {
             row.push(density.map_or("-".into(), |density| density.to_string()));
         }
     }
+    printed(ranking, &rows, roofline)
+}
+
+fn printed(ranking: &Ranking, rows: &[Vec<String>], roofline: Option<Roofline>) -> String {
     let mut text = format!("\nmeasured by: {}\n", ranking.source);
     if let Some(Roofline { arithmetic, bandwidth }) = roofline {
         text += &format!("roof: {arithmetic} and {bandwidth}, measured alike\n");
     }
-    text += &output::table(&rows, &[1]);
+    text += &output::table(rows, &[1]);
     for left_out in &ranking.left_out {
         text += &format!("left out: {left_out}\n");
     }

@@ -6,9 +6,11 @@
 
 use super::draw::{Anchor, BLACK, BLUE, DIM, GREY, Sheet, WHITE, fitted, png, svg};
 use crate::conv::Candidate;
+use crate::profile::roof::Roofline;
+use crate::profile::sampling::Interval;
 use crate::profile::{Device, Measurement, Profile};
-use crate::select::{Ranking, Source, rankings};
-use crate::units::FlopsPerSecond;
+use crate::select::{Ranked, Ranking, Source, rankings};
+use crate::units::{FlopsPerByte, counted};
 
 /// Most sources that are drawn.
 const MAX_SOURCES: usize = 4;
@@ -25,17 +27,6 @@ pub enum Format {
     Png,
 }
 
-/// The limits of a device.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Roof {
-    /// What has these limits.
-    pub source: Source,
-    /// Operations a second, at most.
-    pub arithmetic: FlopsPerSecond,
-    /// Bytes from memory a second, at most.
-    pub bytes_per_second: f64,
-}
-
 /// Why a picture cannot be drawn: the words of what draws.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the picture cannot be drawn: {0}")]
@@ -45,8 +36,8 @@ pub struct PlotError(pub(super) String);
 ///
 /// # Errors
 /// If what draws fails.
-pub fn draw(profile: &Profile, roofs: &[Roof], format: Format) -> Result<Vec<u8>, PlotError> {
-    let page = Page::of(profile, roofs);
+pub fn draw(profile: &Profile, format: Format) -> Result<Vec<u8>, PlotError> {
+    let page = Page::of(profile);
     let size = (WIDTH as u32, page.height().ceil() as u32);
     let draw = |sheet: &mut dyn Sheet| page.draw(sheet);
     match format {
@@ -84,11 +75,11 @@ struct Panel<'p> {
     /// Candidates that are not drawn.
     left_out: usize,
     measurements: Vec<&'p Measurement>,
-    roof: Option<&'p Roof>,
+    roof: Option<Roofline>,
 }
 
 impl<'p> Page<'p> {
-    fn of(profile: &'p Profile, roofs: &'p [Roof]) -> Self {
+    fn of(profile: &'p Profile) -> Self {
         let mut all = rankings(profile);
         let left_out = all.len().saturating_sub(MAX_SOURCES);
         all.truncate(MAX_SOURCES);
@@ -99,8 +90,8 @@ impl<'p> Page<'p> {
                 let shown = || candidates(&ranking).take(MAX_CANDIDATES).any(|candidate| candidate == m.candidate);
                 Source::of(m) == ranking.source && m.density().is_some() && shown()
             };
-            let measurements = profile.measurements.iter().filter(is_shown).collect();
-            let roof = roofs.iter().find(|roof| roof.source == ranking.source);
+            let measurements: Vec<&Measurement> = profile.measurements.iter().filter(is_shown).collect();
+            let roof = measurements.iter().find_map(|m| Roofline::over(m, &profile.roofs));
             Panel { left_out, measurements, roof, ranking }
         };
         Self { profile, sources: all.into_iter().map(panel).collect(), left_out }
@@ -126,14 +117,13 @@ impl<'p> Page<'p> {
         let title = fitted(sheet, &format!("How densely {name} computes convolutions"), TITLE, wide);
         sheet.text(&title, (MARGIN, 32.0), TITLE, Anchor::Left, BLACK);
         let reached = if driver.is_empty() { backend.clone() } else { format!("{backend}, {driver}") };
-        let counted = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let threads = settings.threads.map(|n| format!(", {}", counted(n, "thread"))).unwrap_or_default();
+        let threads = settings.threads.map(|n| format!(", {}", counted(n.into(), "thread"))).unwrap_or_default();
         let how = format!(
             "workload {}, {}, batch {}{threads}, up to {}",
             settings.workload,
             settings.dtype,
             settings.batch,
-            counted(settings.rounds, "round")
+            counted(settings.rounds.into(), "round")
         );
         for (line, y) in [(reached, 57.0), (how, 77.0)] {
             let line = fitted(sheet, &line, TEXT, wide);
@@ -152,7 +142,7 @@ impl<'p> Page<'p> {
             sheet.text("nothing was measured", (MARGIN, top + 20.0), TEXT, Anchor::Left, BLACK);
         }
         if self.left_out > 0 {
-            let more = format!("and {} not shown", counted(self.left_out as u32, "source"));
+            let more = format!("and {} not shown", counted(self.left_out as u64, "source"));
             sheet.text(&more, (MARGIN, top + 4.0), SMALL, Anchor::Left, DIM);
         }
     }
@@ -207,10 +197,13 @@ impl Panel<'_> {
             sheet.text("no candidate was measured on every problem", (MARGIN, top + 12.0), TEXT, Anchor::Left, DIM);
             return;
         }
-        let ends =
-            ranks.iter().map(|ranked| ranked.interval().map_or(ranked.density.0, |i| i.high.max(ranked.density.0)));
-        let (unit, prefix) = prefix(ends.clone().fold(0.0, f64::max));
-        let axis = Linear::up_to(ends.fold(0.0, f64::max) / unit);
+        let intervals: Vec<Option<Interval>> = ranks.iter().map(Ranked::interval).collect();
+        let end = |(ranked, interval): (&Ranked, &Option<Interval>)| {
+            interval.map_or(ranked.density.0, |interval| interval.high.max(ranked.density.0))
+        };
+        let highest = ranks.iter().zip(&intervals).map(end).fold(0.0, f64::max);
+        let (unit, prefix) = prefix(highest);
+        let axis = Linear::up_to(highest / unit);
         let (left, right) = (MARGIN + LABELS, WIDTH - MARGIN - VALUES);
         let x = |value: f64| left + (right - left) * (value / unit / axis.end).clamp(0.0, 1.0);
         let bottom = top + ranks.len() as f64 * ROW;
@@ -221,13 +214,13 @@ impl Panel<'_> {
         }
         let title = format!("density ({prefix}FLOP/s), with the interval that holds it with 95 % confidence");
         sheet.text(&title, ((left + right) / 2.0, bottom + 34.0), SMALL, Anchor::Middle, BLACK);
-        for (row, ranked) in ranks.iter().enumerate() {
+        for (row, (ranked, interval)) in ranks.iter().zip(&intervals).enumerate() {
             let middle = top + (row as f64 + 0.5) * ROW;
             let name = fitted(sheet, &ranked.candidate.to_string(), TEXT, LABELS - 12.0);
             sheet.text(&name, (left - 10.0, middle), TEXT, Anchor::Right, BLACK);
             sheet.rectangle((left, middle - 8.0), (x(ranked.density.0), middle + 8.0), BLUE);
             let mut end = x(ranked.density.0);
-            if let Some(interval) = ranked.interval() {
+            if let Some(interval) = interval {
                 let (low, high) = (x(interval.low), x(interval.high));
                 sheet.line(&[(low, middle), (high, middle)], BLACK, 1.6);
                 for cap in [low, high] {
@@ -249,13 +242,13 @@ impl Panel<'_> {
         let points: Vec<(Candidate, f64, f64)> = self
             .measurements
             .iter()
-            .filter_map(|m| Some((m.candidate, m.problem.intensity().0, m.density()?.0)))
+            .filter_map(|m| Some((m.candidate, m.intensity().0, m.density()?.0)))
             .filter(|(_, intensity, density)| intensity.is_finite() && *intensity > 0.0 && *density > 0.0)
             .collect();
         let highest =
             points.iter().map(|point| point.2).chain(self.roof.map(|roof| roof.arithmetic.0)).fold(0.0, f64::max);
         let (unit, prefix) = prefix(highest);
-        let ridge = self.roof.map(|roof| roof.arithmetic.0 / roof.bytes_per_second);
+        let ridge = self.roof.map(|roof| roof.arithmetic.0 / roof.bandwidth.0);
         let horizontal = Log::over(points.iter().map(|point| point.1).chain(ridge));
         let vertical =
             Log::over(points.iter().map(|point| point.2 / unit).chain(self.roof.map(|r| r.arithmetic.0 / unit)));
@@ -283,10 +276,10 @@ impl Panel<'_> {
         let title = format!("density ({prefix}FLOP/s)");
         sheet.text(&title, (MARGIN + 6.0, (top + bottom) / 2.0), SMALL, Anchor::Upwards, BLACK);
         if let Some(roof) = self.roof {
-            let limit = |intensity: f64| roof.arithmetic.0.min(roof.bytes_per_second * intensity);
-            let ridge = roof.arithmetic.0 / roof.bytes_per_second;
+            let limit = |intensity: f64| roof.at(FlopsPerByte(intensity)).0.0;
+            let ridge = roof.arithmetic.0 / roof.bandwidth.0;
             // The sloping part begins where it comes into the picture.
-            let begin = (vertical.low * unit / roof.bytes_per_second).clamp(horizontal.low, horizontal.high);
+            let begin = (vertical.low * unit / roof.bandwidth.0).clamp(horizontal.low, horizontal.high);
             let line =
                 [begin, ridge.clamp(horizontal.low, horizontal.high), horizontal.high].map(|at| (x(at), y(limit(at))));
             sheet.line(&line, BLACK, 2.2);
@@ -418,6 +411,9 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::roof::{Roof, RoofKind};
+    use crate::profile::{Instrument, InstrumentKind, Timing};
+    use crate::tensor::DType;
 
     const RECORDED: [&str; 4] = [
         include_str!("../../fixtures/profiles/epyc-cpu-2-threads.yaml"),
@@ -436,7 +432,7 @@ mod tests {
 
     #[test]
     fn what_a_picture_says() {
-        let drawn = draw(&Profile::read(RECORDED[1]).unwrap(), &[], Format::Svg).unwrap();
+        let drawn = draw(&Profile::read(RECORDED[1]).unwrap(), Format::Svg).unwrap();
         let texts = texts(&drawn);
         for expected in [
             "How densely llvmpipe (LLVM 15.0.6, 256 bits) computes convolutions",
@@ -455,9 +451,9 @@ mod tests {
     fn every_recorded_profile_is_drawn_in_both_formats() {
         for text in RECORDED {
             let profile = Profile::read(text).unwrap();
-            let svg = draw(&profile, &[], Format::Svg).unwrap();
+            let svg = draw(&profile, Format::Svg).unwrap();
             assert!(svg.starts_with(b"<svg"));
-            let png = draw(&profile, &[], Format::Png).unwrap();
+            let png = draw(&profile, Format::Png).unwrap();
             let picture = image::load_from_memory(&png).unwrap().to_rgb8();
             assert_eq!(picture.width(), 1920);
             assert_eq!(picture.get_pixel(0, 0).0, [255; 3], "white, whatever shows it");
@@ -468,12 +464,24 @@ mod tests {
 
     #[test]
     fn a_roof_is_drawn_where_it_is_known() {
-        let profile = Profile::read(RECORDED[0]).unwrap();
-        let roof = |source| Roof { source, arithmetic: FlopsPerSecond(200e9), bytes_per_second: 20e9 };
-        let drawn = |roofs: &[Roof]| draw(&profile, roofs, Format::Svg).unwrap();
-        let with = texts(&drawn(&[roof(Source::Provider("cpu".into()))]));
+        let drawn = |roofs: &[Roof]| {
+            let profile = Profile { roofs: roofs.to_vec(), ..Profile::read(RECORDED[0]).unwrap() };
+            draw(&profile, Format::Svg).unwrap()
+        };
+        // 200 and 20 a nanosecond.
+        let roofs_of = |kind, name: &str| {
+            [(RoofKind::Arithmetic, 200_000), (RoofKind::Bandwidth, 20_000)].map(|(limit, amount)| Roof {
+                kind: limit,
+                instrument: Instrument { kind, name: name.to_owned(), variant: String::new() },
+                dtype: DType::F32,
+                amount,
+                timing: Timing::ChainSlope,
+                samples_ns: vec![Some(1000)],
+            })
+        };
+        let with = texts(&drawn(&roofs_of(InstrumentKind::Provider, "cpu")));
         assert!(with.contains(&"200 GFLOP/s measured at most".to_owned()), "{with:?}");
-        assert_eq!(drawn(&[roof(Source::Shaders)]), drawn(&[]), "another source's says nothing");
+        assert_eq!(drawn(&roofs_of(InstrumentKind::Shader, "roof_fma")), drawn(&[]), "another source's says nothing");
     }
 
     /// Names that would break the file, or go over the edge, and more candidates and sources than fit.
@@ -494,13 +502,13 @@ mod tests {
                 }
             }
         }
-        let svg = String::from_utf8(draw(&profile, &[], Format::Svg).unwrap()).unwrap();
+        let svg = String::from_utf8(draw(&profile, Format::Svg).unwrap()).unwrap();
         assert!(!svg.contains("<b>") && !svg.contains('\u{1b}') && !svg.contains('\0'));
         assert!(svg.contains("18 more candidates not shown") && svg.contains("5 sources not shown"), "{}", svg.len());
-        assert!(draw(&profile, &[], Format::Png).unwrap().len() < 8 << 20);
+        assert!(draw(&profile, Format::Png).unwrap().len() < 8 << 20);
         profile.measurements.clear();
-        assert!(texts(&draw(&profile, &[], Format::Svg).unwrap()).contains(&"nothing was measured".to_owned()));
-        assert!(draw(&profile, &[], Format::Png).is_ok());
+        assert!(texts(&draw(&profile, Format::Svg).unwrap()).contains(&"nothing was measured".to_owned()));
+        assert!(draw(&profile, Format::Png).is_ok());
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Picture {
 
     /// Draws a profile and writes it.
     pub(super) fn write(&self, profile: &Profile) -> Result<(), Failure> {
-        let bytes = plot::draw(profile, &[], self.format)?;
+        let bytes = plot::draw(profile, self.format)?;
         files::write(&self.path, |file| Ok(file.write_all(&bytes)?))?;
         output::note(&format!("drew `{self}`"));
         Ok(())
