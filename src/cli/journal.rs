@@ -138,7 +138,7 @@ impl Log {
         self.is_broken_off = true;
     }
 
-    /// Notes what happened, on the disk before anything else happens.
+    /// Notes what happened, handed to the system before anything else happens: it outlives this process, however that ends.
     pub(crate) fn add(&mut self, event: Event) -> Result<(), Failure> {
         let line = journal::write_event(&event)?;
         let is_sample = matches!(event, Event::Sample(_));

@@ -28,7 +28,7 @@ use super::journal::{Keep, Log};
 #[cfg(any(feature = "gpu", feature = "run"))]
 use super::roofs;
 use super::target::{Here, Target};
-use super::{conditions, output};
+use super::{conditions, output, ranking};
 
 /// Rounds that are made whatever time they take.
 const MIN_ROUNDS: u32 = 10;
@@ -36,7 +36,7 @@ const MIN_ROUNDS: u32 = 10;
 pub(crate) const ENOUGH_ROUNDS: u32 = 30;
 /// Most rounds.
 const MAX_ROUNDS: u32 = 1000;
-/// Sampling ends early when every median is known this well, to both sides.
+/// Sampling ends early when half the width of every median's interval is at most this share of it.
 pub(crate) const PRECISION: f64 = 0.02;
 
 /// The time sampling takes at most where the processor computes, if nothing else is asked for.
@@ -567,8 +567,7 @@ pub(crate) fn warn_if_not_trustworthy() {
 
 /// A task in a few words: `conv3x3 at 64x56x56`.
 fn describe(task: &Task) -> String {
-    let [height, width] = task.problem.input();
-    format!("{} at {}x{height}x{width}", task.candidate, task.problem.in_channels())
+    ranking::describe(task.candidate, &task.problem)
 }
 
 fn versions() -> BTreeMap<String, String> {

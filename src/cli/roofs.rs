@@ -31,16 +31,17 @@ pub(crate) fn of_provider(
 ) -> Vec<Roof> {
     use bbc::profile::provider::Ceiling;
 
-    let mut ceilings = told(KINDS.map(|kind| Ceiling::prepare(runtime, kind, dtype, settings)));
-    let unmeasured = told(ceilings.iter_mut().map(|ceiling| {
+    let ceilings = KINDS.map(|kind| Ceiling::prepare(runtime, kind, dtype, settings).map(|ceiling| (kind, ceiling)));
+    let mut ceilings = told(ceilings);
+    let unmeasured = told(ceilings.iter_mut().map(|(kind, ceiling)| {
         let roof = Roof {
-            kind: ceiling.kind(),
+            kind: *kind,
             instrument: Instrument {
                 kind: InstrumentKind::Provider,
                 name: name.to_owned(),
                 variant: ceiling.what().to_owned(),
             },
-            dtype: ceiling.dtype(),
+            dtype,
             amount: ceiling.amount(),
             timing: bbc::profile::Timing::ChainSlope,
             samples_ns: Vec::new(),

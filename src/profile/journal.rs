@@ -292,6 +292,12 @@ struct Of {
     is_sampled: bool,
 }
 
+impl Of {
+    fn has_samples(&self) -> bool {
+        self.problems.values().any(|(_, samples)| !samples.is_empty())
+    }
+}
+
 /// What a measurement has learned so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -361,13 +367,12 @@ impl Record {
 
     /// Whether there is any sample.
     pub fn has_samples(&self) -> bool {
-        self.sources.iter().any(|of| of.problems.values().any(|(_, samples)| !samples.is_empty()))
+        self.sources.iter().any(Of::has_samples)
     }
 
     /// Whether there is any sample by an instrument of this kind.
     pub fn has_samples_by(&self, kind: InstrumentKind) -> bool {
-        let any = |of: &Of| of.problems.values().any(|(_, samples)| !samples.is_empty());
-        self.sources.iter().any(|of| of.source.kind == kind && any(of))
+        self.sources.iter().any(|of| of.source.kind == kind && of.has_samples())
     }
 
     /// The instruments so far.
@@ -511,7 +516,7 @@ impl Record {
         let mut versions = versions.clone();
         let mut measurements = Vec::new();
         let mut threads = None;
-        for of in self.sources.iter().filter(|of| of.problems.values().any(|(_, samples)| !samples.is_empty())) {
+        for of in self.sources.iter().filter(|of| of.has_samples()) {
             versions.extend(of.source.versions.clone());
             threads = threads.or(of.source.threads);
             for (&place, (prepared, samples)) in of.problems.iter().filter(|(_, (_, samples))| !samples.is_empty()) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bbc::profile::journal;
 use bbc::profile::merge::{Merged, Missing, Part, merge};
+use bbc::units::counted;
 use serde::Serialize;
 
 use super::run::{Written, read_plan, tables, warn, write};
@@ -103,7 +104,7 @@ pub(super) fn run(args: &MergeArgs) -> Result<Outcome, Failure> {
             profile: written,
         })?;
     } else {
-        let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let counted = |n: usize, what: &str| counted(n as u64, what);
         let joined = format!(
             "{} of {} from {}",
             counted(profile.measurements.len(), "measurement"),
@@ -132,9 +133,8 @@ fn read(path: &Path) -> Result<Read, Failure> {
 
 fn list(missing: &[Missing]) -> Option<String> {
     let shown = |missing: &Missing| {
-        let [height, width] = missing.task.problem.input();
-        let channels = missing.task.problem.in_channels();
-        format!("\n  {} at {channels}x{height}x{width}, by {}", missing.task.candidate, missing.by)
+        let what = ranking::describe(missing.task.candidate, &missing.task.problem);
+        format!("\n  {what}, by {}", missing.by)
     };
     let listed: String = missing.iter().take(MAX_LISTED).map(shown).collect();
     let rest = missing.len().saturating_sub(MAX_LISTED);

@@ -505,8 +505,7 @@ fn note_precision(profile: &Profile) {
 
 /// A measurement in a few words: `conv3x3 at 64x56x56`.
 fn describe(measurement: &Measurement) -> String {
-    let [height, width] = measurement.problem.input();
-    format!("{} at {}x{height}x{width}", measurement.candidate, measurement.problem.in_channels())
+    ranking::describe(measurement.candidate, &measurement.problem)
 }
 
 impl RoofEntry {

@@ -25,8 +25,6 @@ const FEW: [u32; 2] = [1, 3];
 #[derive(Debug)]
 pub struct Ceiling {
     pair: Pair,
-    kind: RoofKind,
-    dtype: DType,
     amount: u64,
     what: String,
 }
@@ -45,16 +43,6 @@ impl Ceiling {
             RoofKind::Arithmetic => Self::products(runtime, dtype, settings),
             RoofKind::Bandwidth => Self::activations(runtime, dtype, settings),
         }
-    }
-
-    /// What it limits.
-    pub fn kind(&self) -> RoofKind {
-        self.kind
-    }
-
-    /// The precision it holds for.
-    pub fn dtype(&self) -> DType {
-        self.dtype
     }
 
     /// Operations, or bytes read and written, that a sample is the time of.
@@ -94,7 +82,7 @@ impl Ceiling {
             let pair = Pair::new(runtime, counts, input, settings, |layers| model(size, layers))?;
             let amount = Flops::from_multiply_adds(u64::from(size).pow(3)).0;
             let what = format!("product of {size}x{size} matrices");
-            return Ok(Self { pair, kind: RoofKind::Arithmetic, dtype, amount, what });
+            return Ok(Self { pair, amount, what });
         }
     }
 
@@ -124,7 +112,7 @@ impl Ceiling {
         let pair = Pair::new(runtime, counts, input, settings, model)?;
         let moved = Bytes(element_count(&LARGE_TENSOR) * elements.size());
         let what = format!("relu of {moved} in {elements}");
-        Ok(Self { pair, kind: RoofKind::Bandwidth, dtype, amount: 2 * moved.0, what })
+        Ok(Self { pair, amount: 2 * moved.0, what })
     }
 }
 
