@@ -291,7 +291,7 @@ pub struct Comparison {
 }
 
 /// The index, outermost first, of the `flat`th element in row-major order.
-fn index_of(flat: usize, shape: &[u32]) -> Vec<u32> {
+pub(crate) fn index_of(flat: usize, shape: &[u32]) -> Vec<u32> {
     let mut rest = flat;
     let mut index: Vec<u32> = shape
         .iter()

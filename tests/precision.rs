@@ -25,7 +25,7 @@ mod support;
 use folder::{Folder, text};
 use support::{fixture, runtime};
 
-/// A folder with a small network and eight pictures.
+/// A folder with a small network and six pictures.
 fn network() -> Folder {
     runtime();
     let folder = Folder::new();

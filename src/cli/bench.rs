@@ -117,7 +117,8 @@ impl Level {
     }
 }
 
-fn ratio(text: &str) -> Result<f64, String> {
+/// A ratio above zero, for the parser of options.
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
     let ratio: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if ratio.is_finite() && ratio > 0.0 { Ok(ratio) } else { Err("not a ratio above zero".into()) }
 }

@@ -13,7 +13,6 @@ use bbc::onnx::precision::{
 };
 use bbc::onnx::proto::ModelProto;
 use bbc::onnx::shapes::InputSizes;
-use bbc::onnx::summary::summarize_at;
 use bbc::precision::{
     self, Agreement, Executed, Expected, Method, Noise, ObserveError, Peak, Race, SampleError, Samples, Watch,
 };
@@ -111,13 +110,8 @@ pub(crate) struct PrecisionArgs {
     #[arg(long, value_name = "SECONDS", default_value = "4", value_parser = super::profile::seconds)]
     race_time: Duration,
     /// Exit with 1, and write nothing, unless the model is this many times as fast as in single precision
-    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    #[arg(long, value_name = "RATIO", value_parser = super::bench::ratio)]
     require_speedup: Option<f64>,
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if ratio.is_finite() && ratio > 0.0 { Ok(ratio) } else { Err("not a ratio above zero".into()) }
 }
 
 /// A model to be converted.
@@ -151,7 +145,7 @@ pub(crate) struct Report {
     file: String,
     bytes: u64,
     original_bytes: u64,
-    /// Of the weights alone, the file by the original.
+    /// The file by the original.
     size_ratio: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     half: Option<HalfReport>,
@@ -511,15 +505,12 @@ fn half(
 fn near_the_end(job: &Job<'_>, bench: &Bench, half: Half) -> Result<Vec<Peak>, Failure> {
     let graph = job.model.graph.as_ref();
     let nodes = graph.into_iter().flat_map(|graph| &graph.node);
-    let summary = summarize_at(job.model, bench.input_sizes());
-    let names: HashMap<&str, &str> = summary.layers.iter().map(|l| (l.name.as_str(), l.op.as_str())).collect();
     let label = |node: &bbc::onnx::proto::NodeProto| match node.name() {
         "" => node.output.first().cloned().unwrap_or_default(),
         name => name.to_owned(),
     };
     let floats = float_values(job.model);
     let values: Vec<(String, String)> = nodes
-        .filter(|node| !names.is_empty() || !node.output.is_empty())
         .flat_map(|node| node.output.iter().map(|name| (name.clone(), label(node))).collect::<Vec<_>>())
         .filter(|(name, _)| floats.contains(name))
         .collect();

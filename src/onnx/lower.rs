@@ -279,14 +279,7 @@ impl Lowering<'_> {
     }
 
     fn node(&mut self, name: &str, op: &str, input: Vec<String>, output: &str, attribute: Vec<AttributeProto>) {
-        self.nodes.push(NodeProto {
-            name: Some(name.to_owned()),
-            op_type: Some(op.to_owned()),
-            input,
-            output: vec![output.to_owned()],
-            attribute,
-            ..NodeProto::default()
-        });
+        self.nodes.push(node(name, op, input, output, attribute));
     }
 
     /// Adds the weights as initializers, once each; their names.
@@ -321,11 +314,34 @@ impl Lowering<'_> {
 
     /// A name for a tensor that the graph does not know: this one, with underscores behind it if it is taken.
     fn fresh(&mut self, name: &str) -> String {
-        let mut name = name.to_owned();
-        while !self.taken.insert(name.clone()) {
-            name.push('_');
-        }
-        name
+        fresh(&mut self.taken, name)
+    }
+}
+
+/// A name that is not taken yet, and is from now on: this one, with underscores behind it if it has to be.
+pub(super) fn fresh(taken: &mut HashSet<String>, name: &str) -> String {
+    let mut name = name.to_owned();
+    while !taken.insert(name.clone()) {
+        name.push('_');
+    }
+    name
+}
+
+/// A node of one result.
+pub(super) fn node(
+    name: &str,
+    op: &str,
+    input: Vec<String>,
+    output: &str,
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
+    NodeProto {
+        name: Some(name.to_owned()),
+        op_type: Some(op.to_owned()),
+        input,
+        output: vec![output.to_owned()],
+        attribute,
+        ..NodeProto::default()
     }
 }
 
@@ -349,7 +365,7 @@ fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
 }
 
-fn data_type(dtype: DType) -> DataType {
+pub(super) fn data_type(dtype: DType) -> DataType {
     match dtype {
         DType::F32 => DataType::Float,
         DType::F16 => DataType::Float16,

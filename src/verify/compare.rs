@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::tensor::array::{Array, ElementType};
+use crate::tensor::index_of;
 
 /// How far a value may be from what is expected: `|actual - expected| <= atol + rtol * |expected|`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -135,7 +136,7 @@ pub fn compare(actual: &Array, expected: &Array, given: (Option<f64>, Option<f64
         max_rel: finite(sums.max_rel),
         mean_rel: finite(sums.rel / (sums.relative.max(1) as f64)),
         cosine: sums.cosine(),
-        worst: place.map(|place| index(place, actual.shape())).unwrap_or_default(),
+        worst: place.map(|place| index_of(place, actual.shape())).unwrap_or_default(),
         worst_actual: place.and_then(|place| actual.at(place)).and_then(finite),
         worst_expected: place.and_then(|place| expected.at(place)).and_then(finite),
     })
@@ -173,19 +174,6 @@ impl Sums {
         let cosine = self.product / (self.actual.sqrt() * self.expected.sqrt());
         cosine.is_finite().then_some(cosine)
     }
-}
-
-/// The index, outermost first, of a place in row-major order.
-fn index(place: usize, shape: &[u32]) -> Vec<u32> {
-    let mut rest = place as u64;
-    let mut index: Vec<u32> = Vec::with_capacity(shape.len());
-    for &size in shape.iter().rev() {
-        let size = u64::from(size).max(1);
-        index.push((rest % size) as u32);
-        rest /= size;
-    }
-    index.reverse();
-    index
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::compare::compare;
-use super::judge::{Named, run, said};
+use super::judge::{Named, as_inputs, run, said};
 use super::outcome::{Checked, Compared};
 use crate::onnx::scan::scan;
 use crate::onnx::shapes::{InputSizes, infer};
@@ -95,13 +95,8 @@ impl Search<'_> {
         let mut session =
             Session::from_bytes(self.runtime, &bytes, &options).map_err(|error| failed(error.to_string()))?;
         drop(bytes);
-        let own = session.inputs().iter().map(|port| port.name.clone());
-        let by_name = session.inputs().iter().all(|port| self.inputs.iter().any(|(name, _)| *name == port.name));
-        let inputs: Named = if by_name {
-            self.inputs.clone()
-        } else {
-            own.zip(self.inputs.iter().map(|(_, array)| array.clone())).collect()
-        };
+        let own: Vec<String> = session.inputs().iter().map(|port| port.name.clone()).collect();
+        let inputs = as_inputs(self.inputs.clone(), &own)?;
         Ok(run(&mut session, &inputs).map_err(|error| failed(error.to_string()))?.into_iter().collect())
     }
 }

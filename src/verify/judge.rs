@@ -469,19 +469,14 @@ impl Judge<'_> {
         let mut other = Session::from_file(self.runtime, path, &self.reference_options())
             .map_err(|error| Checked::error("reference", format!("the reference cannot be loaded: {error}")))?;
         let theirs: Vec<String> = other.inputs().iter().map(|port| port.name.clone()).collect();
-        let ours: Vec<String> = session.inputs().iter().map(|port| port.name.clone()).collect();
-        if theirs.len() != ours.len() {
-            let why = format!("the reference has {} inputs, the model {}", theirs.len(), ours.len());
+        let ours = session.inputs().len();
+        if theirs.len() != ours {
+            let why = format!("the reference has {} inputs, the model {ours}", theirs.len());
             return Err(Checked::failed("reference", why));
         }
         let mut sets = Vec::new();
         for Ran { batch, inputs, outputs } in ran {
-            let same_names = theirs.iter().all(|name| ours.contains(name));
-            let renamed = inputs
-                .iter()
-                .zip(&theirs)
-                .map(|((name, array), other)| (if same_names { name.clone() } else { other.clone() }, array.clone()));
-            let renamed: Named = renamed.collect();
+            let renamed = as_inputs(inputs.clone(), &theirs).map_err(|why| Checked::failed("reference", why))?;
             match run(&mut other, &renamed) {
                 Ok(expected) => {
                     let set = TestSet { name: format!("batch {batch}"), inputs: inputs.clone(), outputs: expected };
@@ -614,7 +609,7 @@ fn guess(port: &Port, at: usize) -> u32 {
 }
 
 /// The batch sizes to run at, and whether they are the model's to choose.
-fn batches(inputs: &[Port], wanted: &[u32]) -> (Vec<u32>, bool) {
+pub(super) fn batches(inputs: &[Port], wanted: &[u32]) -> (Vec<u32>, bool) {
     match inputs.first().and_then(|port| port.dims.first()) {
         Some(PortDim::Named(_) | PortDim::Unknown) => (wanted.to_vec(), true),
         Some(PortDim::Fixed(batch)) => (vec![*batch], false),
@@ -685,7 +680,7 @@ fn is_heavy(op: &str) -> bool {
 }
 
 /// Stored inputs with the model's names: their own if they have such, else in order.
-fn as_inputs(inputs: Named, names: &[String]) -> Result<Named, String> {
+pub(super) fn as_inputs(inputs: Named, names: &[String]) -> Result<Named, String> {
     if inputs.len() != names.len() {
         return Err(format!("it has {} inputs, the model {}", inputs.len(), names.len()));
     }

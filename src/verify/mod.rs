@@ -176,7 +176,7 @@ pub fn prove(runtime: &Runtime, model: &Path, trial: &Trial) -> Result<Proof, Pr
     let options = Options { threads: trial.threads, cpu_fallback: true, ..Options::on(trial.provider) };
     let recording = Options { record_placement: true, scratch: trial.scratch.clone(), ..options.clone() };
     let mut session = Session::from_file(runtime, model, &recording)?;
-    let batches = batches(session.inputs());
+    let (batches, _) = judge::batches(session.inputs(), &FREE_BATCHES);
     let sizes = if session.inputs().iter().any(has_free_size) { trial.sizes.clone() } else { Vec::new() };
     let first_size = sizes.first().copied();
     for (i, &batch) in batches.iter().enumerate() {
@@ -225,15 +225,6 @@ struct At {
 }
 
 type Results = Vec<(String, Tensor)>;
-
-/// The batch sizes to run at: the one the inputs fix, or those of [`FREE_BATCHES`].
-fn batches(inputs: &[Port]) -> Vec<u32> {
-    match inputs.first().and_then(|port| port.dims.first()) {
-        Some(PortDim::Fixed(batch)) => vec![*batch],
-        Some(PortDim::Named(_) | PortDim::Unknown) => FREE_BATCHES.to_vec(),
-        None => vec![1],
-    }
-}
 
 fn is_free(dim: &PortDim) -> bool {
     matches!(dim, PortDim::Named(_) | PortDim::Unknown)

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use prost::bytes::Bytes;
 
+use super::PrecisionError;
 use super::rules::{half_rule, is_quantised, result_type};
-use super::{PrecisionError, dtype_of};
 use crate::onnx::check::label;
 use crate::onnx::initializers::decoded;
-use crate::onnx::lower::{encode, entry};
+use crate::onnx::lower::{data_type, encode, entry, fresh};
 use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation,
     tensor_proto::DataType, type_proto,
@@ -72,11 +72,7 @@ impl Draft {
 
     /// A name that nothing has yet.
     pub(super) fn fresh(&mut self, name: &str) -> String {
-        let mut name = name.to_owned();
-        while !self.taken.insert(name.clone()) {
-            name.push('_');
-        }
-        name
+        fresh(&mut self.taken, name)
     }
 
     /// Adds a constant, or puts it in the place of the one of its name.
@@ -93,8 +89,12 @@ impl Draft {
 
     /// The values of a constant of floating point.
     pub(super) fn values(&self, name: &str) -> Option<Vec<f32>> {
-        let tensor = self.constants.get(name)?;
-        (tensor.data_type() == i32::from(DataType::Float)).then(|| decoded(tensor))
+        self.is_float_constant(name).then(|| decoded(&self.constants[name]))
+    }
+
+    /// Whether there are [`values`](Self::values) of this name.
+    pub(super) fn is_float_constant(&self, name: &str) -> bool {
+        self.constants.get(name).is_some_and(|tensor| tensor.data_type() == i32::from(DataType::Float))
     }
 
     pub(super) fn is_output(&self, name: &str) -> bool {
@@ -307,7 +307,7 @@ fn constant_of(name: &str, attribute: &AttributeProto) -> Option<TensorProto> {
 pub(super) fn tensor(name: &str, dtype: DType, dims: Vec<i64>, values: &[f32]) -> TensorProto {
     TensorProto {
         name: Some(name.to_owned()),
-        data_type: Some(dtype_of(dtype).into()),
+        data_type: Some(data_type(dtype).into()),
         dims,
         raw_data: Some(encode(dtype, values).into()),
         ..TensorProto::default()
@@ -325,23 +325,5 @@ fn type_of(info: &ValueInfoProto) -> Option<DataType> {
 pub(super) fn set_type(info: &mut ValueInfoProto, ty: DataType) {
     if let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|ty| ty.value.as_mut()) {
         tensor.elem_type = Some(ty.into());
-    }
-}
-
-/// A node of one result.
-pub(super) fn node(
-    name: &str,
-    op: &str,
-    input: Vec<String>,
-    output: &str,
-    attribute: Vec<AttributeProto>,
-) -> NodeProto {
-    NodeProto {
-        name: Some(name.to_owned()),
-        op_type: Some(op.to_owned()),
-        input,
-        output: vec![output.to_owned()],
-        attribute,
-        ..NodeProto::default()
     }
 }

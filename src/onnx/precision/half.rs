@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::draft::{Draft, node, set_type, tensor};
+use super::draft::{Draft, set_type, tensor};
 use super::rules::{HalfRule, follows, half_rule};
-use super::{NEWEST_OPSET, PrecisionError, dtype_of};
+use super::{NEWEST_OPSET, PrecisionError};
 use crate::onnx::check::label;
 use crate::onnx::keys;
+use crate::onnx::lower::{data_type, node};
 use crate::onnx::proto::{
     AttributeProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType,
 };
@@ -119,7 +120,7 @@ pub fn to_half(model: &ModelProto, options: &HalfOptions<'_>) -> Result<HalfMode
     draft.metadata(keys::PRECISION, options.half.name());
     let mut conversion = Conversion {
         half: options.half,
-        ty: dtype_of(options.half.dtype()),
+        ty: data_type(options.half.dtype()),
         casts: HashMap::new(),
         halves: HashMap::new(),
         nodes: Vec::new(),

@@ -15,11 +15,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::draft::{Draft, node, tensor};
+use super::draft::{Draft, tensor};
 use super::half::cast_node;
 use super::{NEWEST_OPSET, PrecisionError};
 use crate::onnx::check::label;
 use crate::onnx::keys;
+use crate::onnx::lower::{self, node};
 use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
@@ -461,7 +462,7 @@ impl<'a> Writer<'a> {
             let result = self.draft.fresh(&format!("{old}.dequantized"));
             let label = self.draft.fresh(&format!("{values}/DQ"));
             let inputs = vec![values, steps_name];
-            self.nodes.push(super::draft::node(&label, "DequantizeLinear", inputs, &result, vec![axis(0)]));
+            self.nodes.push(lower::node(&label, "DequantizeLinear", inputs, &result, vec![axis(0)]));
             node.input[2] = result;
         }
     }
@@ -485,7 +486,7 @@ impl<'a> Writer<'a> {
         self.draft.constant(tensor(&scale, DType::F32, Vec::new(), &[step]));
         self.draft.constant(integers(&zero, ty, Vec::new(), vec![zero_point]));
         let label = self.draft.fresh(&format!("{stored}/DQ"));
-        self.nodes.push(node(&label, "DequantizeLinear", vec![stored, scale, zero], &result, Vec::new()));
+        self.nodes.push(lower::node(&label, "DequantizeLinear", vec![stored, scale, zero], &result, Vec::new()));
         result
     }
 
@@ -510,7 +511,7 @@ impl<'a> Writer<'a> {
         let label = self.draft.fresh(&format!("{stored}/DQ"));
         let inputs = vec![stored, scale_name, zero_name];
         let axis = vec![axis(channel_axis as i64)];
-        self.nodes.push(super::draft::node(&label, "DequantizeLinear", inputs, &result, axis));
+        self.nodes.push(lower::node(&label, "DequantizeLinear", inputs, &result, axis));
         node.input[1].clone_from(&result);
         self.weights.insert(name, (result, scales.clone()));
         scales
@@ -541,7 +542,7 @@ impl<'a> Writer<'a> {
         self.draft.constant(tensor(&scale, DType::F32, along, &scales));
         let labels = [self.draft.fresh(&format!("{cast}/Cast")), self.draft.fresh(&format!("{result}/Mul"))];
         self.nodes.push(cast_node(&labels[0], &stored, &cast, DataType::Float));
-        self.nodes.push(super::draft::node(&labels[1], "Mul", vec![cast, scale], &result, Vec::new()));
+        self.nodes.push(lower::node(&labels[1], "Mul", vec![cast, scale], &result, Vec::new()));
         node.input[1].clone_from(&result);
         self.weights.insert(name, (result, scales));
     }
@@ -616,7 +617,7 @@ fn integers(name: &str, ty: DataType, dims: Vec<i64>, bytes: Vec<u8>) -> TensorP
 /// Whether a layer is of a form that runtimes compute on integers.
 fn is_suited(draft: &Draft, node: &NodeProto) -> bool {
     let rank = |i: usize| node.input.get(i).and_then(|name| draft.constants.get(name)).map(|tensor| tensor.dims.len());
-    let has_values = |i: usize| node.input.get(i).is_some_and(|name| draft.values(name).is_some());
+    let has_values = |i: usize| node.input.get(i).is_some_and(|name| draft.is_float_constant(name));
     let bias = node.input.get(2).is_none_or(|name| name.is_empty() || (has_values(2) && rank(2) == Some(1)));
     let is_constant = |name: &String| draft.constants.contains_key(name);
     if node.input.first().is_none_or(is_constant) || !has_values(1) || !bias || node.output.len() != 1 {
@@ -757,12 +758,12 @@ fn lower_floors(draft: &mut Draft) {
     let mut behind: HashMap<usize, NodeProto> = HashMap::new();
     for place in 0..draft.graph.node.len() {
         let clip = &draft.graph.node[place];
+        if clip.op_type() != "Clip" {
+            continue;
+        }
         let bounds = (bound(draft, clip, 1, "min"), bound(draft, clip, 2, "max"));
         let (Some(floor), None) = bounds else { continue };
-        let Some(&layer) = clip.input.first().filter(|_| clip.op_type() == "Clip").and_then(|name| makers.get(name))
-        else {
-            continue;
-        };
+        let Some(&layer) = clip.input.first().and_then(|name| makers.get(name)) else { continue };
         let operand = clip.input[0].clone();
         let alone = consumers.get(&operand).is_some_and(|users| users.len() == 1) && !draft.is_output(&operand);
         let conv = &draft.graph.node[layer];

@@ -10,8 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::onnx::check::label;
-use crate::onnx::proto::{ModelProto, NodeProto, tensor_proto::DataType};
-use crate::tensor::DType;
+use crate::onnx::proto::{ModelProto, NodeProto};
 
 #[cfg(test)]
 use crate::onnx::shapes::InputSizes;
@@ -107,15 +106,6 @@ pub enum PrecisionError {
 
 /// The newest operator set whose operators are those of the rules.
 const NEWEST_OPSET: i64 = 22;
-
-fn dtype_of(dtype: DType) -> DataType {
-    match dtype {
-        DType::F32 => DataType::Float,
-        DType::F16 => DataType::Float16,
-        DType::BF16 => DataType::Bfloat16,
-        DType::I8 => DataType::Int8,
-    }
-}
 
 /// A model as bytes.
 pub fn to_bytes(model: &ModelProto) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 use crate::onnx::check;
 use crate::onnx::initializers::decoded;
+use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{NodeProto, TensorProto, TypeProto, tensor_proto::DataLocation, type_proto};
 use crate::onnx::testing::Net;
 
