@@ -212,11 +212,11 @@ fn a_base_model_decides_where_one_is_named() {
 
     measured by: cpu provider
     rank  candidate  operations  latency  spread       density                 95 % interval
-       1  conv3x3       1 GFLOP  5.59 ms  ±1.4 %   179 GFLOP/s    176 GFLOP/s to 179 GFLOP/s
-       2  conv5x5       1 GFLOP  5.67 ms  ±1.2 %   176 GFLOP/s    174 GFLOP/s to 177 GFLOP/s
+      1=  conv3x3       1 GFLOP  5.61 ms  ±1.4 %   178 GFLOP/s    176 GFLOP/s to 179 GFLOP/s
+      1=  conv5x5       1 GFLOP  5.68 ms  ±1.2 %   176 GFLOP/s    174 GFLOP/s to 177 GFLOP/s
        3  conv1x1       1 GFLOP  7.24 ms  ±0.4 %   138 GFLOP/s    138 GFLOP/s to 138 GFLOP/s
-       4  dw5x5         1 GFLOP  13.8 ms  ±0.4 %  72.3 GFLOP/s  72.1 GFLOP/s to 72.5 GFLOP/s
-       5  dw3x3         1 GFLOP  16.7 ms  ±0.9 %  59.8 GFLOP/s  59.6 GFLOP/s to 60.3 GFLOP/s
+       4  dw5x5         1 GFLOP  13.8 ms  ±0.4 %  72.2 GFLOP/s  72.1 GFLOP/s to 72.5 GFLOP/s
+       5  dw3x3         1 GFLOP  16.7 ms  ±0.9 %  59.9 GFLOP/s  59.6 GFLOP/s to 60.3 GFLOP/s
     ");
     let output = bbc(&["select", "epyc-cpu-2-threads.yaml", "--base-model", "vovnet39"]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
@@ -320,11 +320,11 @@ fn a_software_adapter_is_marked_wherever_its_figures_stand() {
 
     measured by: shaders
     rank  candidate  operations  latency   spread                  density                 95 % interval
-       1  conv1x1     103 MFLOP   180 ms  ±14.6 %   572 MFLOP/s (software)    460 MFLOP/s to 658 MFLOP/s
-       2  conv5x5    2.57 GFLOP   4.84 s  ±10.2 %   531 MFLOP/s (software)    486 MFLOP/s to 623 MFLOP/s
-       3  dw3x3      6.77 MFLOP  17.1 ms  ±11.7 %   396 MFLOP/s (software)    309 MFLOP/s to 473 MFLOP/s
-       4  conv3x3     925 MFLOP   2.40 s   ±9.0 %   386 MFLOP/s (software)    355 MFLOP/s to 440 MFLOP/s
-       5  dw5x5      18.8 MFLOP   278 ms   ±9.4 %  67.7 MFLOP/s (software)  64.2 MFLOP/s to 83.2 MFLOP/s
+      1=  conv1x1     103 MFLOP   194 ms  ±14.6 %   529 MFLOP/s (software)    460 MFLOP/s to 658 MFLOP/s
+      1=  conv5x5    2.57 GFLOP   4.96 s  ±10.2 %   518 MFLOP/s (software)    486 MFLOP/s to 623 MFLOP/s
+      3=  dw3x3      6.77 MFLOP  18.3 ms  ±11.7 %   370 MFLOP/s (software)    309 MFLOP/s to 473 MFLOP/s
+      3=  conv3x3     925 MFLOP   2.51 s   ±9.0 %   369 MFLOP/s (software)    355 MFLOP/s to 440 MFLOP/s
+       5  dw5x5      18.8 MFLOP   279 ms   ±9.4 %  67.4 MFLOP/s (software)  64.2 MFLOP/s to 83.2 MFLOP/s
     ");
 }
 

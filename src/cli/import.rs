@@ -118,14 +118,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
             rows_not_wanted: imported.others,
             device: DeviceEntry::of(&profile.device),
             settings: profile.settings.clone(),
-            rankings: rankings(&profile).iter().map(RankingEntry::of).collect(),
+            rankings: rankings(&profile, Rules::default()).iter().map(RankingEntry::of).collect(),
             policies: said.entries(),
             file: args.output.display().to_string(),
             sha256: profile::sha256(&text),
         })?;
     } else {
         let software = profile.device.kind.is_software();
-        let tables: String = rankings(&profile).iter().map(|ranking| ranking::table(ranking, software)).collect();
+        let tables: String =
+            rankings(&profile, Rules::default()).iter().map(|ranking| ranking::table(ranking, software)).collect();
         output::result(&format!("{}{tables}\n{}", ranking::heading(&profile), said.tables()))?;
         output::note(&format!(
             "took {} lines, left {}; wrote `{}`; `bbc select` chooses from it",

@@ -9,7 +9,7 @@ use crate::conv::Candidate;
 use crate::profile::roof::Roofline;
 use crate::profile::sampling::Interval;
 use crate::profile::{Device, Measurement, Profile};
-use crate::select::{Ranked, Ranking, Source, rankings};
+use crate::select::{Ranked, Ranking, Rules, Source, rankings};
 use crate::units::{FlopsPerByte, counted};
 
 /// Most sources that are drawn.
@@ -80,7 +80,7 @@ struct Panel<'p> {
 
 impl<'p> Page<'p> {
     fn of(profile: &'p Profile) -> Self {
-        let mut all = rankings(profile);
+        let mut all = rankings(profile, Rules::default());
         let left_out = all.len().saturating_sub(MAX_SOURCES);
         all.truncate(MAX_SOURCES);
         let panel = |mut ranking: Ranking| {

@@ -82,9 +82,9 @@ const UNSTEADY_TIE: Factor = Factor(1.35);
 const UNSTEADY: f64 = 0.05;
 
 impl Rules {
-    /// The factor within which densities of a source are tied.
-    fn tie_of(self, measured: &Measured<'_>) -> Factor {
-        let is_unsteady = measured.spread().is_some_and(|spread| spread > UNSTEADY);
+    /// The factor within which densities are tied whose samples spread so widely.
+    fn tie_of(self, spread: Option<f64>) -> Factor {
+        let is_unsteady = spread.is_some_and(|spread| spread > UNSTEADY);
         self.tie.unwrap_or(if is_unsteady { UNSTEADY_TIE } else { TIE })
     }
 }
@@ -218,13 +218,13 @@ fn stages(missing: &[StageShare]) -> String {
 /// # Errors
 /// If the profile is empty, no candidate was measured on every problem, or the profile lacks what the policy looks at.
 pub fn select(profile: &Profile, policy: Policy, rules: Rules) -> Result<Selection, SelectError> {
-    let sources = Measured::all(profile);
+    let sources = Measured::all(profile, rules);
     let (first, rest) = sources.split_first().ok_or(SelectError::NoMeasurements)?;
     let said = |measured: &Measured<'_>| {
-        let limits = Limits { margin: rules.margin, tie: rules.tie_of(measured) };
+        let limits = Limits { margin: rules.margin, tie: measured.tie() };
         policy::verdict(policy, measured, &profile.stages, limits)
     };
-    let tie = rules.tie_of(first);
+    let tie = first.tie();
     let verdict = said(first)?;
     // A source that was not measured far enough has no opinion.
     let others = rest.iter().filter_map(|measured| said(measured).ok()).map(|other| {
@@ -241,8 +241,8 @@ pub fn select_by_all(profile: &Profile, rules: Rules) -> Vec<(Policy, Result<Sel
 }
 
 /// The candidates of every source in the profile over the layers of its workload; the source that decides comes first.
-pub fn rankings(profile: &Profile) -> Vec<Ranking> {
-    Measured::all(profile).iter().map(Measured::workload).collect()
+pub fn rankings(profile: &Profile, rules: Rules) -> Vec<Ranking> {
+    Measured::all(profile, rules).iter().map(Measured::workload).collect()
 }
 
 /// In how many of its shapes, each by itself, a candidate is the densest by the source that decides, and how many shapes
@@ -250,7 +250,7 @@ pub fn rankings(profile: &Profile) -> Vec<Ranking> {
 ///
 /// Shapes for which a candidate has no samples do not count.
 pub fn densest_at(profile: &Profile) -> Vec<(Candidate, usize, usize)> {
-    let Some(measured) = Measured::all(profile).into_iter().next() else { return Vec::new() };
+    let Some(measured) = Measured::all(profile, Rules::default()).into_iter().next() else { return Vec::new() };
     let leaders = measured.leaders();
     let mut counts: Vec<(Candidate, usize, usize)> = Vec::new();
     for leader in &leaders {

@@ -9,7 +9,7 @@ use crate::profile::sampling::{
     Interval, MIN_FOR_INTERVAL, median, median_interval, paired_ratios, quantile, total_interval, total_ratio_interval,
 };
 use crate::profile::{InstrumentKind, Measurement, Profile, Round};
-use crate::select::Factor;
+use crate::select::{Factor, Rules};
 use crate::units::{Flops, FlopsPerSecond};
 
 /// Measurements that can be compared with each other: those of one instrument.
@@ -50,9 +50,13 @@ impl fmt::Display for Source {
 pub struct Ranked {
     /// The candidate.
     pub candidate: Candidate,
+    /// Its rank by density, from 1. Those tied with the densest of a rank share it, and none has the ranks they would have
+    /// had otherwise.
+    pub rank: usize,
     /// Operations of all its layers.
     pub operations: Flops,
-    /// Median times of all its layers, summed.
+    /// The time of all its layers: the median over the rounds that timed them all, or, where these are too few, the
+    /// median times of the problems, summed.
     pub latency: Duration,
     /// Operations by latency.
     pub density: FlopsPerSecond,
@@ -191,6 +195,8 @@ pub(super) enum Load {
 pub(super) struct Measured<'p> {
     source: Source,
     shapes: Vec<Shape>,
+    /// The factor within which its densities are tied.
+    tie: Factor,
     /// All rounds it has.
     rounds: BTreeSet<Round<'p>>,
     /// The places of the shapes above for which there are samples.
@@ -199,7 +205,7 @@ pub(super) struct Measured<'p> {
 
 impl<'p> Measured<'p> {
     /// What each source in the profile measured; the source that decides comes first.
-    pub(super) fn all(profile: &'p Profile) -> Vec<Self> {
+    pub(super) fn all(profile: &'p Profile, rules: Rules) -> Vec<Self> {
         let mut sources: Vec<Source> = Vec::new();
         for source in profile.measurements.iter().map(Source::of) {
             if !sources.contains(&source) {
@@ -213,10 +219,10 @@ impl<'p> Measured<'p> {
         };
         // The sort is stable: of one kind, the first measured stays first.
         sources.sort_by_key(kind);
-        sources.into_iter().map(|source| Self::by(source, profile)).collect()
+        sources.into_iter().map(|source| Self::by(source, profile, rules)).collect()
     }
 
-    fn by(source: Source, profile: &'p Profile) -> Self {
+    fn by(source: Source, profile: &'p Profile, rules: Rules) -> Self {
         let measurements: Vec<&Measurement> =
             profile.measurements.iter().filter(|measurement| Source::of(measurement) == source).collect();
         let rounds =
@@ -247,23 +253,18 @@ impl<'p> Measured<'p> {
                 }
             }
         }
-        Self { source, shapes, rounds, by_candidate }
+        let tie = rules.tie_of(spread(&by_candidate));
+        Self { source, shapes, tie, rounds, by_candidate }
+    }
+
+    /// The factor within which its densities are tied.
+    pub(super) fn tie(&self) -> Factor {
+        self.tie
     }
 
     /// The shapes that were measured.
     pub(super) fn shapes(&self) -> &[Shape] {
         &self.shapes
-    }
-
-    /// How widely samples spread: in the middle one of the measurements, half the range that holds the middle half of the
-    /// samples, as a share of their median. `None` if nowhere are there samples enough.
-    pub(super) fn spread(&self) -> Option<f64> {
-        let spread = |measurement: &&Measurement| {
-            let kept = measurement.kept();
-            let range = quantile(&kept, 0.75)? - quantile(&kept, 0.25)?;
-            (kept.len() >= MIN_FOR_INTERVAL).then_some(range / 2.0 / median(&kept)?)
-        };
-        median(&self.by_candidate.values().flat_map(BTreeMap::values).filter_map(spread).collect::<Vec<_>>())
     }
 
     /// The densest at each shape for which every candidate has samples.
@@ -303,8 +304,26 @@ impl<'p> Measured<'p> {
             }
         }
         ranks.sort_by(|a, b| b.density.0.total_cmp(&a.density.0));
+        let mut first = 0;
+        for index in 0..ranks.len() {
+            if !Margin::between(&ranks[first], &ranks[index]).is_tie(self.tie) {
+                first = index;
+            }
+            ranks[index].rank = first + 1;
+        }
         Ranking { source: self.source.clone(), ranks, left_out }
     }
+}
+
+/// How widely samples spread: in the middle one of the measurements, half the range that holds the middle half of the
+/// samples, as a share of their median. `None` if nowhere are there samples enough.
+fn spread(by_candidate: &BTreeMap<Candidate, BTreeMap<usize, &Measurement>>) -> Option<f64> {
+    let spread = |measurement: &&Measurement| {
+        let kept = measurement.kept();
+        let range = quantile(&kept, 0.75)? - quantile(&kept, 0.25)?;
+        (kept.len() >= MIN_FOR_INTERVAL).then_some(range / 2.0 / median(&kept)?)
+    };
+    median(&by_candidate.values().flat_map(BTreeMap::values).filter_map(spread).collect::<Vec<_>>())
 }
 
 /// Operations and times summed over measurements; `None` if there is none or one has no samples.
@@ -318,7 +337,7 @@ fn total(candidate: Candidate, parts: &[(Load, &Measurement)], rounds: &BTreeSet
         Load::Operations(operations) => operations / measurement.problem.flops().0 as f64,
     };
     let time = |measurement: &Measurement| Some(measurement.median()?.as_secs_f64());
-    let latency = parts.iter().map(|part| Some(time(part.1)? * layers(part))).sum::<Option<f64>>().map(seconds)?;
+    let medians = parts.iter().map(|part| Some(time(part.1)? * layers(part))).sum::<Option<f64>>()?;
     let layer = parts.iter().map(|part| time(part.1)).sum::<Option<f64>>().map(seconds)?;
     let mut totals: HashMap<Round<'_>, Total> = HashMap::new();
     for part in parts {
@@ -330,12 +349,16 @@ fn total(candidate: Candidate, parts: &[(Load, &Measurement)], rounds: &BTreeSet
         }
     }
     let whole = |round| totals.get(round).filter(|total| total.kept == parts.len());
-    let rounds_ns = rounds.iter().map(|round| whole(round).map(|total| total.ns)).collect();
+    let rounds_ns: Vec<Option<f64>> = rounds.iter().map(|round| whole(round).map(|total| total.ns)).collect();
+    // The median of what the interval is of: problems of which a machine makes two speeds do not add up to a median.
+    let kept: Vec<f64> = rounds_ns.iter().copied().flatten().collect();
+    let median = (kept.len() >= MIN_FOR_INTERVAL).then(|| median(&kept)).flatten();
+    let latency = seconds(median.map_or(medians, |ns| ns * 1e-9));
     let rounds_timed = totals.values().filter(|total| total.timed == parts.len()).count();
     let samples_ns = parts.iter().map(|part| (layers(part), part.1.kept())).collect();
     let operations: Flops = parts.iter().map(operations).sum();
     let density = operations.per(latency)?;
-    Some(Ranked { candidate, operations, latency, density, layer, rounds_ns, rounds_timed, samples_ns })
+    Some(Ranked { candidate, rank: 1, operations, latency, density, layer, rounds_ns, rounds_timed, samples_ns })
 }
 
 /// What is known of one round.

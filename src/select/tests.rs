@@ -463,6 +463,46 @@ fn candidates_of_different_runs_are_compared_by_all_their_samples() {
 }
 
 #[test]
+fn tied_candidates_share_a_rank() {
+    let times = [
+        ("conv1x1", Provider, [400, 400]),
+        ("conv3x3", Provider, [1000, 1000]),
+        ("conv5x5", Provider, [2770, 2770]),
+        ("conv7x7", Provider, [9000, 9000]),
+    ];
+    let profile = profile(DiscreteGpu, 0.0, &times);
+    let ranks = |rules: Rules| -> Vec<(String, usize)> {
+        let [ranking] = &rankings(&profile, rules)[..] else { panic!("one source") };
+        ranking.ranks.iter().map(|ranked| (ranked.candidate.to_string(), ranked.rank)).collect()
+    };
+    // 5x5 has 25 / 9 of the operations in 2.77 of the time, 7x7 49 / 9 in nine times, 1x1 a ninth in 0.4 of it.
+    let expected = |ranks: [usize; 4]| {
+        let names = ["conv5x5", "conv3x3", "conv7x7", "conv1x1"];
+        names.map(str::to_owned).into_iter().zip(ranks).collect::<Vec<_>>()
+    };
+    assert_eq!(ranks(Rules::default()), expected([1, 1, 3, 4]));
+    assert_eq!(ranks(Rules { tie: Factor::new(1.0), ..Rules::default() }), expected([1, 2, 3, 4]));
+    assert_eq!(ranks(Rules { tie: Factor::new(2.0), ..Rules::default() }), expected([1, 1, 1, 4]));
+}
+
+#[test]
+fn a_density_lies_in_its_interval_where_the_machine_has_two_speeds() {
+    let mut profile = profile(Cpu, 0.0, &[("conv3x3", Provider, [1000, 1000])]);
+    // Three in five rounds are fast for each of the two problems, and one in five for both.
+    for (at, measurement) in profile.measurements.iter_mut().enumerate() {
+        let is_slow = |round: usize| if at == 0 { round % 5 < 2 } else { round % 5 >= 3 };
+        measurement.samples_ns = (0..25).map(|round| Some(if is_slow(round) { 3000 } else { 1000 })).collect();
+    }
+    let [ranking] = &rankings(&profile, Rules::default())[..] else { panic!("one source") };
+    let ranked = &ranking.ranks[0];
+    let Interval { low, high } = ranked.interval().unwrap();
+    assert!((low * 0.999..=high * 1.001).contains(&ranked.density.0), "{ranked:?}");
+    // In four rounds of five one of the two is slow.
+    let layers: u64 = profile.measurements.iter().map(|m| u64::from(m.layers)).sum();
+    assert!(ranked.latency > Duration::from_nanos(1000 * layers), "{ranked:?}");
+}
+
+#[test]
 fn a_candidate_whose_problems_are_in_different_runs_has_an_interval() {
     let mut split = profile(DiscreteGpu, 0.02, &[("conv3x3", Provider, [1000, 3000])]);
     in_two_runs(&mut split);

@@ -43,7 +43,7 @@ pub(crate) fn onnx(bytes: &[u8]) {
 pub(crate) fn yaml(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(profile) = Profile::read(text) {
-        rankings(&profile);
+        rankings(&profile, Rules::default());
         let chosen: Vec<_> =
             Policy::ALL.iter().map(|&policy| select(&profile, policy, Rules::default()).is_ok()).collect();
         assert_eq!(chosen.len(), Policy::ALL.len());

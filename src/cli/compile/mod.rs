@@ -334,7 +334,8 @@ fn chosen(args: &CompileArgs, profile: &Profile, text: &str, given: bool) -> Res
     let policies = Policies::of(profile, rules, Some(selection.policy)).tables();
     let (how, price) = (policies::reason(&selection, rules.margin), policies::price(&selection, profile, rules));
     let software = profile.device.kind.is_software();
-    let tables = select::rankings(profile).iter().map(|ranking| ranking::table(ranking, software)).collect::<String>();
+    let tables =
+        select::rankings(profile, rules).iter().map(|ranking| ranking::table(ranking, software)).collect::<String>();
     let profile = Source {
         elsewhere: given.then(|| profile.device.clone()),
         device: shown(&profile.device),

@@ -100,7 +100,10 @@ pub(super) fn run(args: &MergeArgs) -> Result<Outcome, Failure> {
             unfinished,
             superfluous,
             missing: missing.iter().map(MissingEntry::of).collect(),
-            rankings: bbc::select::rankings(&profile).iter().map(RankingEntry::of).collect(),
+            rankings: bbc::select::rankings(&profile, bbc::select::Rules::default())
+                .iter()
+                .map(RankingEntry::of)
+                .collect(),
             profile: written,
         })?;
     } else {

@@ -44,12 +44,12 @@ pub(super) fn compare(first: &Profile, second: &Profile) -> Vec<Agreement> {
     let tie = |profile: &Profile| Some(select(profile, Policy::Densest, Rules::default()).ok()?.tie);
     let Some((tie, other_tie)) = tie(first).zip(tie(second)) else { return Vec::new() };
     let tie = if other_tie < tie { other_tie } else { tie };
-    let second = rankings(second);
+    let second = rankings(second, Rules::default());
     let both = |first: Ranking| {
         let other = second.iter().find(|other| other.source == first.source)?;
         Some(agreement(&first, other, tie))
     };
-    rankings(first).into_iter().filter_map(both).collect()
+    rankings(first, Rules::default()).into_iter().filter_map(both).collect()
 }
 
 fn agreement(first: &Ranking, second: &Ranking, tie: Factor) -> Agreement {

@@ -274,7 +274,7 @@ fn print(args: &MeasureArgs, profile: &Profile, written: Option<Written>) -> Res
             conditions: &profile.conditions,
             incomplete: &profile.incomplete,
             roofs: profile.roofs.iter().map(RoofEntry::of).collect(),
-            rankings: rankings(profile).iter().map(RankingEntry::of).collect(),
+            rankings: rankings(profile, Rules::default()).iter().map(RankingEntry::of).collect(),
             policies: policies.entries(),
             measurements: profile.measurements.iter().map(|m| MeasurementEntry::of(m, &profile.roofs)).collect(),
             profile: written,
@@ -299,7 +299,7 @@ fn print(args: &MeasureArgs, profile: &Profile, written: Option<Written>) -> Res
 
 /// The candidates of every source, densest first.
 pub(super) fn tables(profile: &Profile) -> String {
-    rankings(profile).iter().map(|of_source| ranking::table_under_roof(of_source, profile)).collect()
+    rankings(profile, Rules::default()).iter().map(|of_source| ranking::table_under_roof(of_source, profile)).collect()
 }
 
 /// Problem by problem, where there are not enough of them to compare candidates.
