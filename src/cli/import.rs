@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::failure::{Explain, Failure};
 use super::policies::{Policies, PolicyEntry};
 use super::ranking::{self, DeviceEntry, RankingEntry};
-use super::{Outcome, files, output};
+use super::{Outcome, files, network, output};
 
 /// Read a table of latencies, such as a published one, and write it as a profile.
 ///
@@ -228,8 +228,7 @@ fn range(text: &str) -> Result<RangeInclusive<u32>, String> {
 fn shape(text: &str) -> Result<(u32, [u32; 2]), String> {
     let read = || {
         let (channels, size) = text.split_once('@')?;
-        let (height, width) = size.split_once('x').unwrap_or((size, size));
-        Some((channels.parse().ok()?, [height.parse().ok()?, width.parse().ok()?]))
+        Some((channels.parse().ok()?, network::image_size(size).ok()?))
     };
     read().ok_or_else(|| "not CHANNELS@HEIGHTxWIDTH, such as `64@56x56`".to_owned())
 }

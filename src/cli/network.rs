@@ -63,7 +63,7 @@ const MAX_SIDE: u32 = 1 << 16;
 
 /// `[height, width]` in a text: HEIGHTxWIDTH, or one number for both.
 pub(crate) fn image_size(text: &str) -> Result<[u32; 2], String> {
-    let (height, width) = text.split_once('x').unwrap_or((text, text));
+    let (height, width) = text.split_once(['x', 'X']).unwrap_or((text, text));
     let side = |side: &str| match side.parse::<u32>() {
         Ok(n) if (1..=MAX_SIDE).contains(&n) => Ok(n),
         _ => Err(format!("`{side}` is no number of pixels from 1 to {MAX_SIDE}; write `224` or `320x416`")),
@@ -196,4 +196,21 @@ pub(crate) fn explained<T>(generated: Result<T, GenerateError>, spec: &Spec) -> 
             None => failure,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_images() {
+        for (text, size) in
+            [("224", [224; 2]), ("320x416", [320, 416]), ("480X640", [480, 640]), ("1x65536", [1, 65536])]
+        {
+            assert_eq!(image_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "x", "224x", "X224", "0", "224x0", "-1", "1x2x3", "224*224", "65537", "4294967296", "2 x 3"] {
+            assert!(image_size(text).is_err(), "{text}");
+        }
+    }
 }
