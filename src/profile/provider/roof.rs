@@ -1,6 +1,8 @@
 //! What a provider reaches at most: a chain of products of large matrices, and one of activations of large tensors.
 
-use super::{BoundPair, COPIES, CopiesError, LONG_RUN, Pair, Settings, computed_in, counts, models, placed, warm_time};
+use std::time::Duration;
+
+use super::{BoundPair, CopiesError, Pair, Settings, computed_in, counts, models, placed, warm_time};
 use crate::ir::{BuildError, Graph};
 use crate::profile::roof::RoofKind;
 use crate::runtime::Runtime;
@@ -12,7 +14,7 @@ use crate::units::{Bytes, Flops};
 const COLUMNS: [u32; 2] = [1024, 4096];
 
 /// A product of matrices is large enough when it takes this long.
-const LARGE: std::time::Duration = std::time::Duration::from_millis(4);
+const LARGE: Duration = Duration::from_millis(4);
 
 /// Shape of the tensors whose activation is nothing but moving memory: 128 MiB in single precision, more than the last
 /// cache of nearly every device.
@@ -101,13 +103,7 @@ impl Ceiling {
         }
         let counts = match settings.provider {
             Provider::Cpu => FEW,
-            _ => {
-                let took = warm_time(&mut settings.session(runtime, &model(1)?)?, &input)?;
-                let [fewest, most] = COPIES;
-                let fitting = LONG_RUN.as_nanos() / took.as_nanos().max(1);
-                let long = u32::try_from(fitting).unwrap_or(most).clamp(fewest, most);
-                [long / 3, long]
-            }
+            provider => few(warm_time(&mut settings.session(runtime, &model(1)?)?, &input)?, provider)?,
         };
         let pair = Pair::new(runtime, counts, input, settings, model)?;
         let moved = Bytes(element_count(&LARGE_TENSOR) * elements.size());
@@ -116,8 +112,26 @@ impl Ceiling {
     }
 }
 
+/// Activations in the smaller and the larger model on a device on which one takes this long. They have no weights, and
+/// their results follow each other in the same memory.
+fn few(activation: Duration, provider: Provider) -> Result<[u32; 2], CopiesError> {
+    counts(0, activation, provider)
+}
+
 /// A tensor full of a value that its element type has.
 fn filled(shape: &[u32]) -> Tensor {
     let elements = usize::try_from(element_count(shape)).unwrap_or(0);
     Tensor::new(shape, vec![0.5; elements]).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_activations_takes_no_longer_than_a_run_may() {
+        assert_eq!(few(Duration::from_micros(500), Provider::Cuda).ok(), Some([10, 30]));
+        assert_eq!(few(Duration::from_millis(80), Provider::Cuda).ok(), Some([1, 3]));
+        assert!(matches!(few(Duration::from_millis(100), Provider::Cuda), Err(CopiesError::TooLong { copies: 3, .. })));
+    }
 }
