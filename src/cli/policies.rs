@@ -37,25 +37,27 @@ impl PolicyArgs {
         Rules { margin: self.margin, tie: self.tie }
     }
 
-    /// The choice by the policy that is named, or else by this one.
-    pub(crate) fn select(&self, profile: &Profile, otherwise: Policy) -> Result<Selection, Failure> {
-        let policy = self.policy.unwrap_or(otherwise);
-        select::select(profile, policy, self.rules()).map_err(|error| {
-            let remedy = match &error {
-                SelectError::NoStages => Some("name the base models with `--base-model`, or take another `--policy`"),
-                SelectError::MissingStages { .. } => {
-                    Some("measure these with `bbc profile --base-model`, or take another `--policy`")
-                }
-                SelectError::NoMeasurements
-                | SelectError::NothingToCompare { .. }
-                | SelectError::TooManyResolutions { .. } => None,
-            };
-            let failure = Failure::from(error);
-            match remedy {
-                Some(remedy) => failure.with_hint(remedy),
-                None => failure,
-            }
-        })
+    /// What every policy says, of which the one that is named decides, or else this one.
+    pub(crate) fn select(&self, profile: &Profile, otherwise: Policy) -> Policies {
+        Policies::of(profile, self.rules(), Some(self.policy.unwrap_or(otherwise)))
+    }
+}
+
+/// A choice that cannot be made, with what helps.
+fn failure(error: &SelectError) -> Failure {
+    let remedy = match error {
+        SelectError::NoStages => Some("name the base models with `--base-model`, or take another `--policy`"),
+        SelectError::MissingStages { .. } => {
+            Some("measure these with `bbc profile --base-model`, or take another `--policy`")
+        }
+        SelectError::NoMeasurements | SelectError::NothingToCompare { .. } | SelectError::TooManyResolutions { .. } => {
+            None
+        }
+    };
+    let failure = Failure::from(error.clone());
+    match remedy {
+        Some(remedy) => failure.with_hint(remedy),
+        None => failure,
     }
 }
 
@@ -154,6 +156,17 @@ impl Policies {
     /// What every policy says of a profile; `decides` is the one that is gone by, if any.
     pub(crate) fn of(profile: &Profile, rules: Rules, decides: Option<Policy>) -> Self {
         Self { all: select::select_by_all(profile, rules), decides }
+    }
+
+    /// What one of them says.
+    fn by(&self, policy: Policy) -> Option<&Result<Selection, SelectError>> {
+        self.all.iter().find(|(other, _)| *other == policy).map(|(_, said)| said)
+    }
+
+    /// The choice of the one that decides.
+    pub(crate) fn choice(&self) -> Result<&Selection, Failure> {
+        let said = self.decides.and_then(|policy| self.by(policy));
+        said.ok_or_else(|| Failure::new("no policy decides"))?.as_ref().map_err(failure)
     }
 
     /// For a document.
@@ -377,12 +390,12 @@ fn latency_reason(verdict: &Verdict, allowed: Factor, times: &str) -> String {
     }
 }
 
-/// What the choice costs, where the latency would have another chosen; `None` where it would not.
-pub(crate) fn price(selection: &Selection, profile: &Profile, rules: Rules) -> Option<String> {
+/// What a choice costs, where the latency would have another chosen; `None` where it would not.
+pub(crate) fn price(selection: &Selection, policies: &Policies) -> Option<String> {
     if matches!(selection.policy, Policy::LatencyAware | Policy::PerStage) {
         return None;
     }
-    let faster = select::select(profile, Policy::LatencyAware, rules).ok()?;
+    let faster = policies.by(Policy::LatencyAware)?.as_ref().ok()?;
     let of = |candidate: Candidate| faster.verdict.ranking.ranks.iter().find(|ranked| ranked.candidate == candidate);
     let (taken, other) = (of(selection.verdict.winner)?, of(faster.verdict.winner)?);
     let beside = if other.candidate.is_depthwise() { ", before each of which a block has a 1x1" } else { "" };

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::census::BaseArgs;
 use super::failure::{Explain, Failure};
-use super::policies::{self, Policies, PolicyArgs, PolicyEntry, SelectionEntry};
+use super::policies::{self, PolicyArgs, PolicyEntry, SelectionEntry};
 use super::ranking::{self, DeviceEntry, RankingEntry};
 use super::{Global, Outcome, files, measure, output};
 
@@ -73,10 +73,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
         profile.stages = measure::shares(&census.stages());
         otherwise = Policy::Census;
     }
-    let selection = args.policy.select(&profile, otherwise).doing(|| cannot(&args.profile))?;
-    policies::warn(&profile, &selection);
-    let rules = args.policy.rules();
-    let said = Policies::of(&profile, rules, Some(selection.policy));
+    let said = args.policy.select(&profile, otherwise);
+    let selection = said.choice().doing(|| cannot(&args.profile))?;
+    policies::warn(&profile, selection);
     let verdict = &selection.verdict;
     let leads: Vec<DensestAt> = bbc::select::densest_at(&profile)
         .into_iter()
@@ -94,7 +93,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
             schema: 1,
             profile_sha256: sha256,
             device: DeviceEntry::of(&profile.device),
-            selection: SelectionEntry::of(&selection),
+            selection: SelectionEntry::of(selection),
             densest_at: leads,
             policies: said.entries(),
             ranking: RankingEntry::of(&verdict.ranking),
@@ -107,9 +106,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
         verdict.winner,
         selection.policy,
         verdict.ranking.source,
-        policies::reason(&selection, rules.margin)
+        policies::reason(selection, args.policy.rules().margin)
     );
-    if let Some(price) = policies::price(&selection, &profile, rules) {
+    if let Some(price) = policies::price(selection, &said) {
         text += &format!("  {price}\n");
     }
     text += &format!("\n{}", said.tables());
@@ -120,7 +119,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
         let each: Vec<String> = leads.iter().map(|lead| format!("{} at {}", lead.candidate, lead.shapes)).collect();
         remarks += &format!("densest    by itself, of {of} shapes: {}\n", each.join(", "));
     }
-    remarks += &policies::agreement(&selection);
+    remarks += &policies::agreement(selection);
     if !remarks.is_empty() {
         text += &format!("\n{remarks}");
     }

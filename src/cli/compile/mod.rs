@@ -27,7 +27,7 @@ use super::failure::{Explain, Failure};
 use super::files::{self, Staged};
 use super::measure::{self, Problems, Wanted};
 use super::network::{self, NetworkArgs};
-use super::policies::{self, Policies, PolicyArgs};
+use super::policies::{self, PolicyArgs};
 #[cfg(feature = "run")]
 use super::precision::{Job, Precision, PrecisionArgs, Report as Converted};
 use super::target::{self, Here, Wish};
@@ -328,11 +328,12 @@ fn images(batch: Batch) -> u32 {
 }
 
 fn chosen(args: &CompileArgs, profile: &Profile, text: &str, given: bool) -> Result<Chosen, Failure> {
-    let selection = args.policy.select(profile, Policy::default_for(profile))?;
+    let said = args.policy.select(profile, Policy::default_for(profile));
+    let selection = said.choice()?.clone();
     policies::warn_of_rounds(profile, &selection);
     let rules = args.policy.rules();
-    let policies = Policies::of(profile, rules, Some(selection.policy)).tables();
-    let (how, price) = (policies::reason(&selection, rules.margin), policies::price(&selection, profile, rules));
+    let how = policies::reason(&selection, rules.margin);
+    let price = policies::price(&selection, &said);
     let software = profile.device.kind.is_software();
     let tables =
         select::rankings(profile, rules).iter().map(|ranking| ranking::table(ranking, software)).collect::<String>();
@@ -340,7 +341,7 @@ fn chosen(args: &CompileArgs, profile: &Profile, text: &str, given: bool) -> Res
         elsewhere: given.then(|| profile.device.clone()),
         device: shown(&profile.device),
         sha256: profile::sha256(text),
-        tables: format!("{}{tables}\n{policies}{}", ranking::heading(profile), policies::agreement(&selection)),
+        tables: format!("{}{tables}\n{}{}", ranking::heading(profile), said.tables(), policies::agreement(&selection)),
     };
     let choice = Choice::Measured(Box::new(Measured { selection, how, price }));
     Ok(Chosen { choice, profile: Some(profile) })
