@@ -100,7 +100,7 @@ impl Log {
     /// The number of a source: that of an earlier run, or the next one.
     pub(crate) fn source(&mut self, source: Source) -> Result<usize, Failure> {
         let known = self.record.sources().enumerate();
-        let before = known.into_iter().find(|(_, known)| known.kind == source.kind && known.name == source.name);
+        let before = known.into_iter().find(|(_, known)| known.is() == source.is());
         let Some((index, known)) = before else {
             self.add(Event::Source(source))?;
             return Ok(self.record.sources().count() - 1);

@@ -67,6 +67,13 @@ pub struct Source {
     pub versions: BTreeMap<String, String>,
 }
 
+impl Source {
+    /// Which source it is, whatever its versions and threads are.
+    pub fn is(&self) -> super::Source {
+        super::Source::new(self.kind, &self.name)
+    }
+}
+
 /// A problem is ready to be timed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -438,8 +445,7 @@ impl Record {
     }
 
     fn add_source(&mut self, source: Source) -> Result<(), EventError> {
-        let same = |of: &Of| of.source.kind == source.kind && of.source.name == source.name;
-        if self.sources.len() >= MAX_SOURCES || self.sources.iter().any(same) {
+        if self.sources.len() >= MAX_SOURCES || self.sources().any(|known| known.is() == source.is()) {
             return Err(EventError::SourceAgain { kind: source.kind, name: source.name });
         }
         self.sources.push(Of { source, problems: BTreeMap::new(), elapsed: Duration::ZERO, is_sampled: false });
@@ -472,8 +478,7 @@ impl Record {
             return Err(EventError::NoProblem { problem });
         }
         let of = self.source_mut(prepared.source)?;
-        let is_of_source = of.source.kind == prepared.instrument.kind
-            && (of.source.kind == InstrumentKind::Shader || of.source.name == prepared.instrument.name);
+        let is_of_source = of.source.is() == prepared.instrument.source();
         if !is_of_source || prepared.max_error.is_some_and(|error| !(error.is_finite() && error >= 0.0)) {
             return Err(EventError::NotOfSource { problem });
         }

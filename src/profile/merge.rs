@@ -12,8 +12,7 @@ use super::plan::Plan;
 use super::roof::Roof;
 use super::sampling::Time;
 use super::{
-    FORMAT, Instrument, InstrumentKind, Measurement, Profile, ReadError, Run, Settings, StageShare, Task, Timing,
-    as_written,
+    FORMAT, Instrument, Measurement, Profile, ReadError, Run, Settings, Source, StageShare, Task, Timing, as_written,
 };
 use crate::conv::{Candidate, ConvProblem};
 use crate::tensor::DType;
@@ -43,7 +42,7 @@ pub struct Merged {
 /// A problem that was not measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// By which instrument: the provider's name, or `shaders`.
+    /// By which source, as it is shown.
     pub by: String,
     /// The problem.
     pub task: Task,
@@ -384,28 +383,17 @@ fn places(plan: &Plan) -> Places<'_> {
 /// the largest image down, by channels, by candidate.
 fn order(measurement: &Measurement, places: &Places<'_>) -> impl Ord + use<> {
     let Measurement { candidate, problem, instrument, .. } = measurement;
-    let kind = match instrument.kind {
-        InstrumentKind::Shader => 0,
-        InstrumentKind::Provider => 1,
-        InstrumentKind::Published => 2,
-    };
-    // Shaders of several files are one source.
-    let source = if instrument.kind == InstrumentKind::Shader { String::new() } else { instrument.name.clone() };
     let place = places.get(&(*candidate, problem)).copied().unwrap_or(usize::MAX);
     let size = std::cmp::Reverse(problem.input());
     let rest = (problem.in_channels(), problem.out_channels(), *candidate, format!("{problem:?} {instrument:?}"));
-    (kind, source, place, size, rest)
+    (instrument.source(), place, size, rest)
 }
 
 /// The problems of a plan that a source has not measured, for every source there is.
 fn missing(plan: &Plan, measurements: &[Measurement]) -> Vec<Missing> {
-    let by = |instrument: &Instrument| match instrument.kind {
-        InstrumentKind::Shader => "shaders".to_owned(),
-        InstrumentKind::Provider | InstrumentKind::Published => instrument.name.clone(),
-    };
     let mut sources: Vec<(String, Vec<(Candidate, &ConvProblem)>)> = Vec::new();
     for measurement in measurements.iter().filter(|m| !m.samples_ns.is_empty()) {
-        let by = by(&measurement.instrument);
+        let by = Source::of(measurement).to_string();
         let problem = (measurement.candidate, &measurement.problem);
         match sources.iter_mut().find(|(known, _)| *known == by) {
             Some((_, measured)) => measured.push(problem),
@@ -462,7 +450,7 @@ fn greater(left: Option<f64>, right: Option<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::super::roof::RoofKind;
-    use super::super::{Device, DeviceKind, Workload, plan};
+    use super::super::{Device, DeviceKind, InstrumentKind, Workload, plan};
     use super::*;
     use crate::tensor::DType;
 
@@ -576,7 +564,7 @@ mod tests {
         let Merged { profile, missing, superfluous } = merge(&parts, None).unwrap();
         assert_eq!(places_of(&profile), [0, 1, 2, 3, 4, 5]);
         assert_eq!((missing.len(), superfluous.len()), (14, 0));
-        assert_eq!((missing[0].by.as_str(), missing[0].task.candidate), ("cpu", Candidate::full(3)));
+        assert_eq!((missing[0].by.as_str(), missing[0].task.candidate), ("cpu provider", Candidate::full(3)));
         assert_eq!(profile.settings.rounds, 8);
         assert_eq!(profile.settings.load_average, Some(164.0), "the busiest run: the bytes of `r2`");
         assert_eq!(profile.runs.keys().collect::<Vec<_>>(), ["r1", "r2"]);

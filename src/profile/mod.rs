@@ -37,7 +37,10 @@ pub mod roof;
 pub mod sampling;
 #[cfg(feature = "gpu")]
 pub mod shader;
+mod source;
 pub mod table;
+
+pub use self::source::Source;
 
 /// The version of the file format that is written, and the only one that is read.
 pub const FORMAT: u32 = 1;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::sampling::median;
-use super::{Instrument, InstrumentKind, MAX_SAMPLES, Measurement, Timing};
+use super::{Instrument, MAX_SAMPLES, Measurement, Source, Timing};
 use crate::tensor::DType;
 use crate::units::{Bytes, BytesPerSecond, Flops, FlopsPerByte, FlopsPerSecond};
 
@@ -87,7 +87,8 @@ impl Roof {
             return Err(RoofError::ZeroSample { index });
         }
         let same = |other: &Self| {
-            (self.kind, self.dtype) == (other.kind, other.dtype) && same_source(&self.instrument, &other.instrument)
+            (self.kind, self.dtype) == (other.kind, other.dtype)
+                && self.instrument.source() == other.instrument.source()
         };
         match before.iter().position(same) {
             Some(first) => Err(RoofError::Repeated { first }),
@@ -121,7 +122,7 @@ impl Roofline {
         let dtype = measurement.precision();
         let limit = |kind| {
             let over = |roof: &&Roof| {
-                roof.kind == kind && roof.dtype == dtype && same_source(&roof.instrument, &measurement.instrument)
+                (roof.kind, roof.dtype) == (kind, dtype) && roof.instrument.source() == Source::of(measurement)
             };
             let roof = roofs.iter().find(over)?;
             Some((roof.amount, roof.median()?))
@@ -169,15 +170,11 @@ pub fn share<'m>(measurements: impl IntoIterator<Item = &'m Measurement>, roofs:
     (taken > 0.0).then_some(at_best / taken)
 }
 
-/// Whether two figures come from one instrument: from shaders whichever they are, or from the same provider.
-fn same_source(one: &Instrument, other: &Instrument) -> bool {
-    one.kind == other.kind && (one.kind == InstrumentKind::Shader || one.name == other.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conv::{Candidate, Conv, ConvProblem};
+    use crate::profile::InstrumentKind;
 
     fn instrument(kind: InstrumentKind, name: &str) -> Instrument {
         Instrument { kind, name: name.into(), variant: String::new() }

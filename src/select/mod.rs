@@ -26,7 +26,8 @@ use crate::profile::{Profile, StageShare};
 
 pub use self::agreement::tau_b;
 pub use self::policy::{Policy, UnknownPolicy};
-pub use self::rank::{LeftOut, Margin, Ranked, Ranking, Shape, Source};
+pub use self::rank::{LeftOut, Margin, Ranked, Ranking, Shape};
+pub use crate::profile::Source;
 
 use self::policy::Limits;
 use self::rank::Measured;

@@ -1,49 +1,15 @@
 //! What was measured by one source, and candidates ranked by it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::time::Duration;
 
 use crate::conv::{Candidate, ConvProblem, Grouping};
 use crate::profile::sampling::{
     Interval, MIN_FOR_INTERVAL, median, median_interval, paired_ratios, quantile, total_interval, total_ratio_interval,
 };
-use crate::profile::{InstrumentKind, Measurement, Profile, Round};
+use crate::profile::{Measurement, Profile, Round, Source};
 use crate::select::{Factor, Rules};
 use crate::units::{Flops, FlopsPerSecond};
-
-/// Measurements that can be compared with each other: those of one instrument.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// This execution provider of ONNX Runtime.
-    Provider(String),
-    /// The shaders, whichever is the fastest for a problem.
-    Shaders,
-    /// A published table.
-    Published(String),
-}
-
-impl Source {
-    /// Where a measurement comes from.
-    pub fn of(measurement: &Measurement) -> Self {
-        let name = || measurement.instrument.name.clone();
-        match measurement.instrument.kind {
-            InstrumentKind::Provider => Self::Provider(name()),
-            InstrumentKind::Shader => Self::Shaders,
-            InstrumentKind::Published => Self::Published(name()),
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Provider(name) => write!(f, "{name} provider"),
-            Self::Shaders => f.write_str("shaders"),
-            Self::Published(name) => f.write_str(name),
-        }
-    }
-}
 
 /// A candidate over all layers it is ranked by.
 #[derive(Debug, Clone, PartialEq)]
