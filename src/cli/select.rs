@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bbc::profile::{self, Profile};
+use bbc::profile::{self, Profile, journal};
 use bbc::select::Policy;
 use serde::Serialize;
 
@@ -142,12 +142,12 @@ pub(crate) fn read(path: &Path) -> Result<Read, Failure> {
 
 /// The profile in what was read from a file.
 pub(crate) fn parse(path: &Path, bytes: Vec<u8>) -> Result<Read, Failure> {
-    let text = files::text(path, bytes)?;
-    if text.starts_with("{\"header\":") {
+    if journal::is_journal(&bytes) {
         let path = path.display();
         return Err(Failure::new(format!("`{path}` is a part of a measurement, and no profile"))
             .with_hint(format!("`bbc profile merge {path} -o FILE` makes one of it")));
     }
+    let text = files::text(path, bytes)?;
     let profile = Profile::read(&text)
         .doing(|| format!("`{}` is not a profile that can be used", path.display()))
         .hint(|| "`bbc profile -o FILE` measures this machine and writes one".into())?;

@@ -301,7 +301,11 @@ struct Of {
 
 impl Of {
     fn has_samples(&self) -> bool {
-        self.problems.values().any(|(_, samples)| !samples.is_empty())
+        self.problems.keys().any(|place| self.has_sampled(*place))
+    }
+
+    fn has_sampled(&self, place: usize) -> bool {
+        self.problems.get(&place).is_some_and(|(_, samples)| !samples.is_empty())
     }
 }
 
@@ -314,7 +318,10 @@ pub struct Record {
     sources: Vec<Of>,
     roofs: Vec<Roof>,
     conditions: Option<Conditions>,
-    incomplete: Option<Incomplete>,
+    /// What could not be measured when it was tried last.
+    lacks: Option<Incomplete>,
+    /// Why sampling ended before its time.
+    broke_off: Option<Incomplete>,
     is_finished: bool,
 }
 
@@ -347,7 +354,8 @@ impl Record {
             sources: Vec::new(),
             roofs: Vec::new(),
             conditions: None,
-            incomplete: None,
+            lacks: None,
+            broke_off: None,
             is_finished: false,
         })
     }
@@ -404,12 +412,13 @@ impl Record {
 
     /// Why not all of it could be measured; `None` where nothing is known to be missing.
     pub fn incomplete(&self) -> Option<&Incomplete> {
-        self.incomplete.as_ref()
+        let is_missing = || self.sources.iter().any(|of| self.share.iter().any(|place| !of.has_sampled(*place)));
+        self.broke_off.as_ref().or_else(|| self.lacks.as_ref().filter(|_| is_missing()))
     }
 
     /// Notes why measuring ended before its time. What is missing need not be missing for ever, so that it is no event.
     pub fn broke_off(&mut self, why: Incomplete) {
-        self.incomplete.get_or_insert(why);
+        self.broke_off.get_or_insert(why);
     }
 
     /// The samples of these problems by a source, in their order, to go on from.
@@ -429,7 +438,7 @@ impl Record {
         }
         match event {
             Event::Source(source) => self.add_source(source)?,
-            Event::Lacks(missing) => self.broke_off(missing),
+            Event::Lacks(missing) => self.lacks = Some(missing),
             Event::Roof(roof) => self.add_roof(roof)?,
             Event::Prepared(prepared) => self.add_prepared(prepared)?,
             Event::Sample(sample) => self.add_sample(sample)?,
@@ -559,7 +568,7 @@ impl Record {
             settings,
             stages: plan.stages.clone(),
             conditions: self.conditions.clone(),
-            incomplete: self.incomplete.clone(),
+            incomplete: self.incomplete().cloned(),
             roofs: self.roofs.clone(),
             runs: BTreeMap::from([(run.clone(), Run { load_average: *load_average })]),
             measurements,
@@ -568,6 +577,15 @@ impl Record {
 }
 
 /// The first line of a journal.
+/// Whether a file is a journal, finished, cut off or damaged, rather than a profile: its first line is the header's. A
+/// profile may be JSON too, but has no such key.
+pub fn is_journal(bytes: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"{\"header\"";
+    let written = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace());
+    let found: Vec<u8> = written.take(BEGINNING.len()).collect();
+    !found.is_empty() && BEGINNING.starts_with(&found)
+}
+
 ///
 /// # Errors
 /// Never for the header of a [`Record`].
@@ -759,6 +777,41 @@ mod tests {
             if cut < first {
                 assert!(matches!(read, Err(JournalError::Empty)), "cut at {cut}");
                 continue;
+    /// A problem that could not be prepared at first, and was when the measurement was gone on with.
+    #[test]
+    fn what_is_measured_later_is_not_missing() {
+        let plan = Plan { problems: header().plan.problems[..2].to_vec(), ..header().plan };
+        let mut record = Record::new(Header { plan, ..header() }).unwrap();
+        let missing = |what: &str| Incomplete { doing: format!("cannot measure {what}"), reason: "no memory".into() };
+        let mut add = |event| record.add(event).map(|()| record.incomplete().map(|missing| missing.doing.clone()));
+        add(source()).unwrap();
+        add(prepared(1)).unwrap();
+        assert_eq!(add(Event::Lacks(missing("a"))), Ok(Some("cannot measure a".into())));
+        assert_eq!(add(sample(1, 0, Some(100))), Ok(Some("cannot measure a".into())));
+        assert_eq!(add(Event::Lacks(missing("b"))), Ok(Some("cannot measure b".into())), "what is so now");
+        assert_eq!(add(prepared(0)), Ok(Some("cannot measure b".into())));
+        assert_eq!(add(sample(0, 0, Some(100))), Ok(None));
+        assert_eq!(record.profile().incomplete, None);
+        record.broke_off(missing("any more"));
+        assert_eq!(record.profile().incomplete, Some(missing("any more")));
+    }
+
+    /// Also where it was cut off within its first line; a profile never is, whatever it is written as.
+    #[test]
+    fn journals_are_told_from_profiles() {
+        let journal = text(&events());
+        for cut in 1..200 {
+            assert!(is_journal(&journal.as_bytes()[..cut]), "cut at {cut}");
+        }
+        assert!(is_journal(b"\n { \"header\" : {}}"));
+        let profile = read(journal.as_bytes()).unwrap().record.profile();
+        let json = serde_json::to_string(&profile).unwrap();
+        let flow = json.replacen("\"format\":", "format: ", 1);
+        for profile in [profile.write().unwrap(), json, flow, "{heading: 1}".to_owned(), String::new()] {
+            assert!(!is_journal(profile.as_bytes()), "{profile}");
+        }
+    }
+
             }
             let whole = text[..cut].rfind('\n').unwrap() + 1;
             assert_eq!(read.unwrap().whole, whole as u64, "cut at {cut}");

@@ -120,11 +120,11 @@ pub(super) fn run(args: &MergeArgs) -> Result<Outcome, Failure> {
     Ok(if complete { Outcome::Done } else { Outcome::No })
 }
 
-/// A part or a profile: a part begins like JSON, which no profile does.
+/// A part or a profile.
 fn read(path: &Path) -> Result<Read, Failure> {
     let name = path.display().to_string();
     let bytes = files::read(path, journal::MAX_BYTES)?;
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+    if !journal::is_journal(&bytes) {
         let profile = select::parse(path, bytes)?.profile;
         return Ok(Read { part: Part { name, profile, plan: None }, is_finished: true });
     }
