@@ -294,13 +294,15 @@ fn shards_make_the_profile_of_the_whole() {
     done(&folder.bbc("profile --target cpu --plan plan.yaml -o whole.yaml"));
     let output = folder.bbc("profile merge part1.jsonl part2.jsonl part3.jsonl part4.jsonl -o merged.yaml");
     done(&output);
+    let said = text(&output.stderr);
+    assert!(said.contains("there was time for 10 rounds only, and 30 are needed"), "{said}");
     let (whole, merged) = (profile(&folder, "whole.yaml"), profile(&folder, "merged.yaml"));
     let problems = |profile: &Profile| {
         let of = |m: &bbc::profile::Measurement| (m.candidate, m.layers, m.problem.clone(), m.instrument.clone());
         profile.measurements.iter().map(of).collect::<Vec<_>>()
     };
     assert_eq!(problems(&whole), problems(&merged));
-    assert_eq!((whole.device, whole.versions), (merged.device, merged.versions));
+    assert_eq!((&whole.device, &whole.versions), (&merged.device, &merged.versions));
     assert_eq!(merged.runs.len(), 3, "the share that had nothing to measure is no run");
 
     // In any order the same bytes, and a run more is more rounds.
@@ -309,6 +311,14 @@ fn shards_make_the_profile_of_the_whole() {
     assert!(fs::read(folder.path("again.yaml")).unwrap() == bytes);
     done(&folder.bbc("profile merge merged.yaml part2.jsonl -o again.yaml"));
     assert!(fs::read(folder.path("again.yaml")).unwrap() == bytes, "a part that is in it already adds nothing");
+    let json = serde_json::to_string(&merged).unwrap();
+    folder.write("flow.yaml", &json.replacen("\"format\":", "format: ", 1));
+    folder.write("merged.json", &json);
+    for other in ["flow.yaml", "merged.json"] {
+        done(&folder.bbc(&format!("profile merge {other} part2.jsonl -o again.yaml")));
+        assert!(fs::read(folder.path("again.yaml")).unwrap() == bytes, "{other} is a profile too");
+        done(&folder.bbc(&format!("select {other}")));
+    }
     done(&folder.bbc("profile merge merged.yaml whole.yaml -o more.yaml"));
     let more = profile(&folder, "more.yaml");
     assert_eq!(more.runs.len(), 4);

@@ -5,7 +5,8 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bbc::profile::conditions::{GpuState, NVIDIA_QUERY, State, mean_mhz};
+use bbc::profile::conditions::{self, GpuState, NVIDIA_QUERY, State, mean_mhz};
+use bbc::profile::processor;
 
 /// How long NVIDIA's tool may take to answer. It takes a second where the driver has to be started first.
 const NVIDIA_PATIENCE: Duration = Duration::from_secs(5);
@@ -23,8 +24,13 @@ pub(crate) fn state(gpu: Option<&str>) -> State {
     }
 }
 
+/// Mean number of others' running processes over the last minute, where the system tells it.
+pub(crate) fn load_of_others(processors: u32) -> Option<f64> {
+    Some(conditions::load_of_others(load_average()?, processor::time().unwrap_or_default(), processors))
+}
+
 /// Mean number of running processes over the last minute, where the system tells it.
-pub(crate) fn load_average() -> Option<f64> {
+fn load_average() -> Option<f64> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok().filter(|load: &f64| load.is_finite() && *load >= 0.0)
 }

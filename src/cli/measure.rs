@@ -170,7 +170,7 @@ pub(crate) fn measure_share(
     shard: Option<Shard>,
     keep: Option<&Keep>,
 ) -> Result<Log, Failure> {
-    let load_average = conditions::load_average();
+    let load_average = conditions::load_of_others(processor_count());
     warn_if_busy(load_average);
     let header = Header {
         journal: JOURNAL_FORMAT,
@@ -236,7 +236,7 @@ struct Run<'p> {
     log: Log,
     /// The name of the GPU, if it is one.
     gpu: Option<String>,
-    /// Before anything was done.
+    /// Of others, before anything was done.
     load_average: Option<f64>,
 }
 
@@ -562,7 +562,7 @@ pub(crate) fn warn_if_not_trustworthy() {
     if cfg!(debug_assertions) {
         output::warning(&Caution::DebugBuild.to_string());
     }
-    warn_if_busy(conditions::load_average());
+    warn_if_busy(conditions::load_of_others(processor_count()));
 }
 
 /// A task in a few words: `conv3x3 at 64x56x56`.

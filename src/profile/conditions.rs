@@ -4,6 +4,7 @@
 //! system is left to others: the functions here take the texts that it gives.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub struct Conditions {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Mean number of running processes over the last minute.
+    /// Mean number of running processes over the last minute; before the first sample, of others'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_average: Option<f64>,
     /// Mean clock of the processors, in MHz.
@@ -119,6 +120,17 @@ pub fn mean_mhz(cpuinfo: &str) -> Option<f64> {
     let clocks: Vec<f64> =
         clocks.filter_map(|(_, mhz)| mhz.trim().parse().ok()).filter(|mhz: &f64| *mhz > 0.0).collect();
     (!clocks.is_empty()).then(|| clocks.iter().sum::<f64>() / clocks.len() as f64)
+}
+
+/// The part of a load that is others', where the process itself has worked so long on so many processors since it began.
+///
+/// A load is a mean that forgets: what ran `t` seconds ago counts `exp(-t / 60)` as much as what runs now. Of its own
+/// work the process knows only how much it was, and is taken to have done it last, on all processors: `n` processors that
+/// were at work for the last `t` seconds make a load of `n * (1 - exp(-t / 60))`.
+pub fn load_of_others(load: f64, worked: Duration, processors: u32) -> f64 {
+    let processors = f64::from(processors.max(1));
+    let own = processors * -(-worked.as_secs_f64() / (60.0 * processors)).exp_m1();
+    (load - own).max(0.0)
 }
 
 /// A reason to doubt figures.
@@ -273,6 +285,22 @@ mod tests {
         let text = "processor\t: 0\ncpu MHz\t\t: 2000.000\n\nprocessor\t: 1\ncpu MHz\t\t: 3000.500\n";
         assert_eq!(mean_mhz(text), Some(2500.25));
         assert_eq!(mean_mhz("processor : 0\nBogoMIPS : 50.00\n"), None);
+    }
+
+    /// Two processors at work for the last two minutes: 2 * (1 - exp(-2)) = 1.7293.
+    #[test]
+    fn what_a_process_did_itself_is_not_the_work_of_others() {
+        let seconds = Duration::from_secs;
+        for (name, load, worked, processors, others) in [
+            ("nothing done yet", 1.5, seconds(0), 2, 1.5),
+            ("nothing but its own", 1.7293, seconds(240), 2, 0.0),
+            ("one of others beside it", 2.6, seconds(240), 2, 0.8707),
+            ("less than it could have been", 1.0, seconds(240), 2, 0.0),
+            ("hours", 2.5, seconds(100_000), 2, 0.5),
+            ("a minute on one of many", 1.0, seconds(60), 64, 0.0078),
+        ] {
+            assert!((load_of_others(load, worked, processors) - others).abs() < 1e-4, "{name}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Header {
     pub device: Device,
     /// Versions of what measures whatever the instrument is.
     pub versions: BTreeMap<String, String>,
-    /// Mean number of running processes over the minute before; `null` where the system does not tell.
+    /// Mean number of others' running processes over the minute before; `null` where the system does not tell.
     pub load_average: Option<f64>,
     /// The share of the plan that is measured; `null` for all of it.
     pub shard: Option<Shard>,
@@ -410,7 +410,8 @@ impl Record {
         self.roofs.iter().any(|roof| roof.instrument.kind == kind)
     }
 
-    /// Why not all of it could be measured; `None` where nothing is known to be missing.
+    /// Why not all of it could be measured; `None` where nothing is known to be missing. What could not be measured at
+    /// first is not missing where it was measured later.
     pub fn incomplete(&self) -> Option<&Incomplete> {
         let is_missing = || self.sources.iter().any(|of| self.share.iter().any(|place| !of.has_sampled(*place)));
         self.broke_off.as_ref().or_else(|| self.lacks.as_ref().filter(|_| is_missing()))
@@ -576,7 +577,6 @@ impl Record {
     }
 }
 
-/// The first line of a journal.
 /// Whether a file is a journal, finished, cut off or damaged, rather than a profile: its first line is the header's. A
 /// profile may be JSON too, but has no such key.
 pub fn is_journal(bytes: &[u8]) -> bool {
@@ -586,6 +586,7 @@ pub fn is_journal(bytes: &[u8]) -> bool {
     !found.is_empty() && BEGINNING.starts_with(&found)
 }
 
+/// The first line of a journal.
 ///
 /// # Errors
 /// Never for the header of a [`Record`].
@@ -767,16 +768,6 @@ mod tests {
         assert_eq!(Record::new(header()).unwrap().profile().measurements, []);
     }
 
-    /// Cut anywhere, it is what its whole lines say.
-    #[test]
-    fn a_torn_journal_is_read_up_to_the_tear() {
-        let text = text(&events());
-        let first = text.find('\n').unwrap() + 1;
-        for cut in 0..text.len() {
-            let read = read(&text.as_bytes()[..cut]);
-            if cut < first {
-                assert!(matches!(read, Err(JournalError::Empty)), "cut at {cut}");
-                continue;
     /// A problem that could not be prepared at first, and was when the measurement was gone on with.
     #[test]
     fn what_is_measured_later_is_not_missing() {
@@ -812,6 +803,16 @@ mod tests {
         }
     }
 
+    /// Cut anywhere, it is what its whole lines say.
+    #[test]
+    fn a_torn_journal_is_read_up_to_the_tear() {
+        let text = text(&events());
+        let first = text.find('\n').unwrap() + 1;
+        for cut in 0..text.len() {
+            let read = read(&text.as_bytes()[..cut]);
+            if cut < first {
+                assert!(matches!(read, Err(JournalError::Empty)), "cut at {cut}");
+                continue;
             }
             let whole = text[..cut].rfind('\n').unwrap() + 1;
             assert_eq!(read.unwrap().whole, whole as u64, "cut at {cut}");

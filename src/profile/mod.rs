@@ -107,7 +107,7 @@ pub struct Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Mean number of running processes over the minute before; `null` where the system does not tell.
+    /// Mean number of others' running processes over the minute before; `null` where the system does not tell.
     pub load_average: Option<f64>,
 }
 
@@ -174,6 +174,11 @@ impl DeviceKind {
     /// Whether speeds measured on it say nothing about any hardware one would deploy to.
     pub fn is_software(self) -> bool {
         self == Self::Software
+    }
+
+    /// Whether it is processors that compute.
+    pub fn is_processor(self) -> bool {
+        matches!(self, Self::Cpu | Self::Software)
     }
 }
 
@@ -528,10 +533,16 @@ impl Profile {
     /// adapter can have.
     pub fn threads_of(&self, measurement: &Measurement) -> Option<u32> {
         match measurement.instrument.kind {
+            _ if !self.device.kind.is_processor() => None,
             InstrumentKind::Provider => self.settings.threads,
             InstrumentKind::Shader => self.conditions.as_ref().map(|conditions| conditions.processors),
             InstrumentKind::Published => None,
         }
+    }
+
+    /// How many threads measuring itself kept at work: those that computed, or the one that waited for a GPU.
+    pub fn threads_at_work(&self) -> u32 {
+        self.measurements.iter().filter_map(|measurement| self.threads_of(measurement)).max().unwrap_or(1)
     }
 
     /// Whether the threads that computed a measurement were kept from their processors.
@@ -884,10 +895,28 @@ mod tests {
         assert_eq!(Profile::read(&profile.write().unwrap()), Ok(profile));
     }
 
+    #[test]
+    fn threads_that_measuring_keeps_at_work() {
+        let mut profile = Profile::read(EXAMPLE).unwrap();
+        let processors = profile.conditions.as_ref().unwrap().processors;
+        profile.settings.threads = Some(3);
+        for (kind, of_both, of_shaders) in [
+            (DeviceKind::DiscreteGpu, 1, 1),
+            (DeviceKind::Software, processors.max(3), processors),
+            (DeviceKind::Cpu, processors.max(3), processors),
+        ] {
+            profile.device.kind = kind;
+            assert_eq!(profile.threads_at_work(), of_both, "{kind:?}");
+            let shaders = Profile { measurements: profile.measurements[..1].to_vec(), ..profile.clone() };
+            assert_eq!(shaders.threads_at_work(), of_shaders, "{kind:?}");
+        }
+    }
+
     /// 60 us of processor time in 30 us are two processors, 30 us are one.
     #[test]
     fn clock_and_processor_time_disagree_where_threads_wait() {
         let mut profile = Profile::read(EXAMPLE).unwrap();
+        profile.device.kind = DeviceKind::Cpu;
         profile.settings.threads = Some(2);
         let example = Measurement {
             samples_ns: vec![Some(30_000), None, Some(30_000), Some(90_000)],

@@ -9,7 +9,7 @@ use bbc::profile::merge::{Part, merge};
 use bbc::profile::plan::{Plan, Shard};
 use bbc::profile::roof::{Roof, RoofKind};
 use bbc::profile::sampling::median;
-use bbc::profile::{self, DeviceKind, InstrumentKind, Measurement, Profile};
+use bbc::profile::{self, InstrumentKind, Measurement, Profile};
 use bbc::select::{Policy, Rules, rankings};
 use bbc::tensor::DType;
 use bbc::units::{FlopsPerSecond, show_duration};
@@ -390,9 +390,7 @@ pub(crate) fn warn(profile: &Profile) {
         ));
     }
     if let Some(conditions) = &profile.conditions {
-        let own = profile.settings.threads.unwrap_or(1);
-        let on_processor = matches!(profile.device.kind, DeviceKind::Cpu | DeviceKind::Software);
-        for caution in conditions.cautions(own, on_processor) {
+        for caution in conditions.cautions(profile.threads_at_work(), profile.device.kind.is_processor()) {
             // That others were at work before is said before.
             if !matches!(caution, Caution::Busy { after: false, .. }) {
                 output::warning(&caution.to_string());
@@ -443,8 +441,8 @@ fn warn_of_waiting(profile: &Profile) {
 /// Says where there were too few rounds, or samples spread too widely, for the precision that was meant.
 fn warn_of_imprecision(profile: &Profile) {
     let measured = || profile.measurements.iter().filter(|m| m.instrument.kind != InstrumentKind::Published);
-    // A profile of others', or of an older bbc, may have ended by other rules.
-    if profile.conditions.is_none() {
+    // A profile of others' may have ended by other rules.
+    if profile.runs.is_empty() {
         return;
     }
     let fewest = measured().map(|m| m.samples_ns.len()).min().unwrap_or(0);
