@@ -27,6 +27,9 @@ pub const MAX_SHARDS: u32 = 100_000;
 /// Longest time for samples, in seconds.
 const MAX_TIME: f64 = 1e6;
 
+/// Most threads a provider may use: what a hundred thousand do is start.
+const MAX_THREADS: u32 = 1024;
+
 /// What is to be measured. This is the file format, version included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +117,12 @@ pub enum PlanError {
         /// What it is.
         found: f64,
     },
+    /// There are too many threads.
+    #[error("`settings.threads` is {found}, more than the {MAX_THREADS} supported")]
+    Threads {
+        /// How many there are.
+        found: u32,
+    },
     /// Nothing can measure what was published.
     #[error("`settings.instrument` is `published`, which measures nothing; write `provider`, `shader` or `null`")]
     Published,
@@ -195,7 +204,7 @@ impl Plan {
     /// # Errors
     /// If it does.
     pub(super) fn check(&self) -> Result<(), PlanError> {
-        let Settings { time_budget_s, instrument, batch, dtype, .. } = self.settings;
+        let Settings { time_budget_s, threads, instrument, batch, dtype, .. } = self.settings;
         if self.format != FORMAT {
             return Err(PlanError::Version { found: self.format.into() });
         }
@@ -207,6 +216,9 @@ impl Plan {
         }
         if !(0.1..=MAX_TIME).contains(&time_budget_s) {
             return Err(PlanError::Time { found: time_budget_s });
+        }
+        if let Some(found) = threads.map(NonZero::get).filter(|&threads| threads > MAX_THREADS) {
+            return Err(PlanError::Threads { found });
         }
         if instrument == Some(InstrumentKind::Published) {
             return Err(PlanError::Published);
@@ -407,6 +419,7 @@ mod tests {
             EXAMPLE.replace("seed: 0", "sed: 0"),
             EXAMPLE.replace("time_budget_s: 25", "time_budget_s: .nan"),
             EXAMPLE.replace("time_budget_s: 25", "time_budget_s: 0"),
+            EXAMPLE.replace("threads: 2", "threads: 1025"),
             EXAMPLE.replace("instrument: provider", "instrument: published"),
             EXAMPLE.replace("threads: 2", "threads: 0"),
             EXAMPLE.replace("candidate: dw3x3", "candidate: dw5x5"),
@@ -422,6 +435,7 @@ mod tests {
         unknown key `sed` in `settings` at line 23, column 3; did you mean `seed`?
         `settings.time_budget_s` is NaN, not from 0.1 to 1000000
         `settings.time_budget_s` is 0, not from 0.1 to 1000000
+        `settings.threads` is 1025, more than the 1024 supported
         `settings.instrument` is `published`, which measures nothing; write `provider`, `shader` or `null`
         invalid value: integer `0`, expected a nonzero u32 in `settings.threads` at line 17, column 12
         `problems[1]` (dw5x5): its window, groups or channels are not those of the candidate
