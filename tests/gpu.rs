@@ -97,6 +97,7 @@ fn adapter_trials(adapter: &Adapter) -> Vec<Trial> {
         on("measuring by the host's clock", |adapter| {
             measure(adapter, OpenOptions { timestamps: false, ..OpenOptions::default() })
         }),
+        on("values that have to be rounded", rounding),
         on("what cannot be computed", refusals),
         on("the roof", roofs),
     ];
@@ -302,6 +303,24 @@ fn batch_in_parts(adapter: &Adapter) -> Result<(), Failed> {
     let large = ConvProblem::new(Conv::square(3), 5, 4, 4, [128, 128], DType::F32)?;
     let error = gpu.prepare(&large, Duration::from_secs(60)).expect_err("an image is too large").to_string();
     if error.contains("its input image takes 262 kB, but 154 kB is the most") { Ok(()) } else { Err(error.into()) }
+}
+
+/// Values whose sums are not exact, so that every variant rounds in its own way: right within the tolerance it is held to
+/// before it is timed.
+fn rounding(adapter: &Adapter) -> Result<(), Failed> {
+    let gpu = Gpu::open(adapter)?;
+    for dtype in [DType::F32, DType::F16].into_iter().filter(|&dtype| gpu.supports(dtype)) {
+        let problem = ConvProblem::new(Conv::square(3), 1, 64, 64, [14, 14], dtype)?;
+        // Sums of 576 products with a variance of 1/9 reach 36, where half precision goes in steps of 1/32.
+        let most = if dtype == DType::F16 { 2.0 / 32.0 } else { 1e-4 };
+        for variant in Variant::taking(&problem).filter(|&variant| gpu.takes(variant, &problem)) {
+            let error = gpu.prepare_from(&[variant], &problem, Duration::ZERO)?.max_error();
+            if !(error > 0.0 && error < most) {
+                return Err(format!("`{variant}` in {dtype} is off by {error}").into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// More work than one dispatch is given on a software adapter.

@@ -9,6 +9,7 @@ mod roof;
 mod run;
 mod timing;
 mod variant;
+mod winograd;
 
 pub use adapter::{Adapter, AdapterKind, Capabilities, ProbeError, adapters};
 pub use check::Checked;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::adapter::Capabilities;
+use super::winograd;
 use crate::conv::ConvProblem;
 use crate::tensor::{DType, element_count};
 
@@ -21,6 +22,8 @@ enum Family {
     Gemm { channels: u32, positions: u32, taps: u32, thread: [u32; 2] },
     /// Columns and rows of one invocation.
     Depthwise { columns: u32, rows: u32 },
+    /// Output channels (a multiple of four) of one invocation; how many neighbours read weights together.
+    Winograd { channels: u32, lanes: u32 },
 }
 
 const fn direct(columns: u32, rows: u32, channels: u32) -> Variant {
@@ -39,8 +42,12 @@ const fn depthwise(columns: u32, rows: u32) -> Variant {
     Variant { family: Family::Depthwise { columns, rows } }
 }
 
+const fn winograd(channels: u32, lanes: u32) -> Variant {
+    Variant { family: Family::Winograd { channels, lanes } }
+}
+
 /// Every variant there is. Of two that are equally fast, the earlier one is kept.
-const VARIANTS: [Variant; 12] = [
+const VARIANTS: [Variant; 14] = [
     depthwise(4, 16),
     depthwise(8, 8),
     depthwise(4, 4),
@@ -50,6 +57,8 @@ const VARIANTS: [Variant; 12] = [
     direct(8, 2, 8),
     direct(8, 1, 8),
     direct(4, 1, 4),
+    winograd(8, SHARED_LANES),
+    winograd(4, 1),
     gemm(64, 64, 16, [8, 8]),
     gemm(128, 64, 16, [8, 8]),
     gemm(32, 32, 16, [4, 4]),
@@ -73,16 +82,17 @@ const MAX_EXTENT: u64 = 1 << 20;
 const MAX_ITERATIONS: u64 = 60_000;
 
 /// The source of every shader, with its file's name.
-pub const SOURCES: [(&str, &str); 3] = [
+pub const SOURCES: [(&str, &str); 4] = [
     ("conv_direct.wgsl", include_str!("../../../shaders/conv_direct.wgsl")),
     ("conv_gemm.wgsl", include_str!("../../../shaders/conv_gemm.wgsl")),
     ("conv_depthwise.wgsl", include_str!("../../../shaders/conv_depthwise.wgsl")),
+    ("conv_winograd.wgsl", include_str!("../../../shaders/conv_winograd.wgsl")),
 ];
 
 /// The line of a shader that names the type of its elements.
 pub(super) const ELEMENT_ALIAS: &str = "alias elem = f32;";
 
-/// What a direct convolution needs to read taps together: the lane's number and the exchange of values.
+/// What a shader needs whose invocations read weights together: the lane's number and the exchange of values.
 const SHARING: [(&str, &str); 3] = [
     ("local: u32)", "local: u32, @builtin(subgroup_invocation_id) lane: u32)"),
     ("    let lane = local;\n", ""),
@@ -130,6 +140,12 @@ impl Variant {
                         && span <= DEPTHWISE_MAX_SPAN
                         && reach <= DEPTHWISE_MAX_PATCH / span
                 }
+                // With a single input channel there is nothing to sum up between the transformations.
+                Family::Winograd { .. } => {
+                    (conv.window, conv.stride, conv.dilation) == ([3, 3], [1, 1], [1, 1])
+                        && group_in > 1
+                        && depth <= MAX_ITERATIONS / 4
+                }
             }
     }
 
@@ -142,7 +158,7 @@ impl Variant {
     pub fn source(&self, dtype: DType) -> String {
         let source = SOURCES[self.source_index()].1;
         let mut source = source.to_owned();
-        if let Family::Direct { lanes: SHARED_LANES, .. } = self.family {
+        if let Family::Direct { lanes: SHARED_LANES, .. } | Family::Winograd { lanes: SHARED_LANES, .. } = self.family {
             for (from, to) in SHARING {
                 source = source.replacen(from, to, 1);
             }
@@ -194,6 +210,15 @@ impl Variant {
                     ("WORKGROUP", f64::from(WORKGROUP)),
                 ]);
             }
+            // Its window, stride and dilation are always the same.
+            Family::Winograd { channels, lanes } => {
+                constants.clear();
+                constants.extend([
+                    ("QUADS", f64::from(channels / 4)),
+                    ("WORKGROUP", f64::from(WORKGROUP)),
+                    ("LANES", f64::from(lanes)),
+                ]);
+            }
         }
         constants
     }
@@ -203,13 +228,14 @@ impl Variant {
             Family::Direct { .. } => 0,
             Family::Gemm { .. } => 1,
             Family::Depthwise { .. } => 2,
+            Family::Winograd { .. } => 3,
         }
     }
 
     /// Whether an adapter with these capabilities can run it on such elements.
     pub(super) fn fits(&self, on: &Capabilities, dtype: DType) -> bool {
         let (invocations, storage, lanes) = match self.family {
-            Family::Direct { lanes, .. } => (WORKGROUP, 0, lanes),
+            Family::Direct { lanes, .. } | Family::Winograd { lanes, .. } => (WORKGROUP, 0, lanes),
             Family::Depthwise { .. } => (WORKGROUP, 0, 1),
             Family::Gemm { channels, positions, taps, thread } => (
                 channels / thread[0] * (positions / thread[1]),
@@ -222,12 +248,19 @@ impl Variant {
             && (lanes == 1 || (on.subgroups && on.subgroup_size[0] >= lanes))
     }
 
+    /// Whether it multiplies transformed values, whose sums round otherwise than those of the plain products.
+    pub(super) fn transforms(&self) -> bool {
+        matches!(self.family, Family::Winograd { .. })
+    }
+
     /// How good a first guess this family is on an adapter of this kind; lower is better.
     pub(super) fn rank(&self, software: bool) -> u32 {
         match (self.family, software) {
             (Family::Depthwise { .. }, _) => 0,
             (Family::Direct { .. }, true) | (Family::Gemm { .. }, false) => 1,
             (Family::Gemm { .. }, true) | (Family::Direct { .. }, false) => 2,
+            // So that where time is up before it is tried nothing else is left out for it.
+            (Family::Winograd { .. }, _) => 3,
         }
     }
 
@@ -239,13 +272,16 @@ impl Variant {
         let [height, width] = problem.output();
         let depth = group_in * window_height * window_width;
         let positions = u64::from(images) * u64::from(height) * u64::from(width);
+        // Tiles of all images for all invocations of a workgroup, a block of output channels for all of it.
+        let tiled = |columns: u32, rows: u32, channels: u32| {
+            let tiles = [height.div_ceil(rows), width.div_ceil(columns)];
+            let blocks = group_out.div_ceil(channels);
+            let items = element_count(&[images, tiles[0], tiles[1]]);
+            (tiles, blocks, items, element_count(&[groups, blocks]) * items.div_ceil(u64::from(WORKGROUP)))
+        };
         let (tiles, blocks, items, workgroups) = match self.family {
-            Family::Direct { columns, rows, channels, .. } => {
-                let tiles = [height.div_ceil(rows), width.div_ceil(columns)];
-                let blocks = group_out.div_ceil(channels);
-                let items = element_count(&[images, tiles[0], tiles[1]]);
-                (tiles, blocks, items, element_count(&[groups, blocks]) * items.div_ceil(u64::from(WORKGROUP)))
-            }
+            Family::Direct { columns, rows, channels, .. } => tiled(columns, rows, channels),
+            Family::Winograd { channels, .. } => tiled(2, 2, channels),
             Family::Depthwise { columns, rows } => {
                 let tiles = [height.div_ceil(rows), width.div_ceil(columns)];
                 let items = element_count(&[images, out_channels, tiles[0], tiles[1]]);
@@ -270,6 +306,9 @@ impl Variant {
                 element_count(&[groups, grid.blocks, grid.depth.next_multiple_of(taps), channels])
             }
             Family::Depthwise { .. } => element_count(&[problem.out_channels(), grid.depth.next_multiple_of(4)]),
+            Family::Winograd { channels, .. } => {
+                element_count(&[groups, grid.blocks, grid.depth / 9 * winograd::AREA, channels])
+            }
         }
     }
 
@@ -288,7 +327,10 @@ impl Variant {
             }
             Family::Direct { channels, .. } => (channels as usize, depth),
             Family::Gemm { channels, taps, .. } => (channels as usize, depth.next_multiple_of(taps as usize)),
+            Family::Winograd { channels, .. } => (channels as usize, depth / 9 * winograd::AREA as usize),
         };
+        let transformed = matches!(self.family, Family::Winograd { .. }).then(|| winograd::transformed(weight));
+        let (weight, depth) = transformed.as_ref().map_or((weight, depth), |transformed| (&transformed[..], padded));
         let group_out = (problem.out_channels() / problem.conv().groups) as usize;
         for (channel, taps) in weight.chunks_exact(depth).enumerate() {
             let (group, in_group) = (channel / group_out, channel % group_out);
@@ -326,6 +368,8 @@ impl fmt::Display for Variant {
                 format!("{file} {channels}x{positions}x{taps}/{m}x{n}")
             }
             Family::Depthwise { columns, rows } => format!("{file} {columns}x{rows}"),
+            Family::Winograd { channels, lanes: 1 } => format!("{file} 2x2x{channels}"),
+            Family::Winograd { channels, lanes } => format!("{file} 2x2x{channels}/{lanes}"),
         })
     }
 }
@@ -428,6 +472,18 @@ mod tests {
             assert_eq!(direct(4, 1, 4).takes(&problem), direct_takes, "{name}");
             assert_eq!(gemm(64, 64, 16, [8, 8]).takes(&problem), gemm_takes, "{name}");
         }
+        for (name, problem, taken) in [
+            ("full", problem(square, [8, 8]), true),
+            ("grouped", problem(square.with_groups(2), [8, 8]), true),
+            ("much padding", problem(square.with_padding([9, 0, 3, 7]), [8, 8]), true),
+            ("depthwise", problem(square.with_groups(8), [8, 8]), false),
+            ("stride 2", problem(square.with_stride(2), [8, 8]), false),
+            ("dilated", problem(Conv { dilation: [1, 2], ..square }, [8, 8]), false),
+            ("another window", problem(Conv::square(5), [8, 8]), false),
+            ("15 003 taps", problem(square, [1667, 4]), false),
+        ] {
+            assert_eq!(winograd(16, 1).takes(&problem), taken, "{name}");
+        }
     }
 
     #[test]
@@ -444,6 +500,16 @@ mod tests {
         assert_eq!(gemm_packed[32..36], [5., 0., 0., 0.], "the second group");
         let depthwise_packed = depthwise(4, 4).pack(&problem(one_by_two.with_groups(4), [4, 4]), &weight);
         assert_eq!(depthwise_packed, [1., 2., 0., 0., 3., 4., 0., 0., 5., 6., 0., 0., 7., 8., 0., 0.]);
+        // Five output channels in two blocks of four, two input channels: the corner taps as they are, others mixed.
+        let winograd_packed = {
+            let problem = problem(Conv::square(3), [2, 5]);
+            let weight: Vec<f32> = (0..5 * 2 * 9).map(|at| if at % 9 == 0 { at as f32 } else { 0.0 }).collect();
+            winograd(4, 1).pack(&problem, &weight)
+        };
+        assert_eq!(winograd_packed.len(), 2 * 2 * 16 * 4);
+        assert_eq!(winograd_packed[..8], [0., 18., 36., 54., 0., 9., 18., 27.], "the first taps, and half of them");
+        assert_eq!(winograd_packed[64..68], [9., 27., 45., 63.], "the second input channel");
+        assert_eq!(winograd_packed[128..132], [72., 0., 0., 0.], "the second block");
     }
 
     #[test]
@@ -452,7 +518,9 @@ mod tests {
             assert_eq!(source.matches(ELEMENT_ALIAS).count(), 1, "{file}");
         }
         for (from, _) in SHARING {
-            assert_eq!(SOURCES[0].1.matches(from).count(), 1, "{from}");
+            for (file, source) in [SOURCES[0], SOURCES[3]] {
+                assert_eq!(source.matches(from).count(), 1, "{from} in {file}");
+            }
         }
     }
 }
