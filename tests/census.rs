@@ -46,6 +46,7 @@ fn an_old_model_of_any_size() {
     8x12       2   138 kFLOP   3.1 %  33.6 kB     16           16
     ");
 
+    assert_eq!(bbc("census old.onnx --input-size 64X96").stdout, output.stdout, "a capital X is one too");
     let model = &json("census old.onnx --input-size 64x96 --batch 2 --json")["models"][0];
     let once = 7 * 7 * 3 * 8 * 32 * 48 + 2 * (7 * 8 * 8 * 16 * 24) + 9 * 4 * 16 * 8 * 12 + 9 * 16 * 8 * 12;
     assert_eq!(model["operations_flop"], 2 * 2 * once);
@@ -55,7 +56,10 @@ fn an_old_model_of_any_size() {
 
 #[test]
 fn bases_that_need_no_file() {
+    let sized = text(&bbc("census resnet34 --input-size 64").stderr);
+    assert!(sized.contains("warning: `resnet34` is a census already, taken at one size and batch"), "{sized}");
     let output = bbc("census resnet34");
+    assert_eq!(text(&output.stderr), "");
     insta::assert_snapshot!(text(&output.stdout), @r"
     resnet34 on 1x3x224x224, from resnet34 of timm 1.0.31: 36 convs, 7.33 GFLOP; beside them 1 Gemm (1.02 MFLOP)
 

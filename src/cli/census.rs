@@ -197,6 +197,12 @@ fn load(models: &[PathBuf], input: &Input, global: &Global) -> Result<Vec<Taken>
 
 fn one(path: &Path, input: &Input, global: &Global) -> Result<Vec<Taken>, Failure> {
     let of_file = |census: Census| {
+        if input.sizes != InputSizes::default() {
+            output::warning(&format!(
+                "`{}` is a census already, taken at one size and batch: those asked for are not its own",
+                path.display()
+            ));
+        }
         let whole = |base| Taken { base, unknown: Vec::new(), gaps: Vec::new(), inner: 0 };
         census.bases.into_iter().map(whole).collect()
     };
