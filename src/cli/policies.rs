@@ -21,7 +21,7 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "FACTOR", default_value = "1.35", value_parser = factor)]
     margin: Factor,
     /// Densities no further apart than this are tied, however well they are known; the lower latency then decides. 1.05
-    /// if not given, 1.35 for figures that spread widely, as those of a busy machine do
+    /// if not given; 1 and five times the spread for figures that spread by more than 5 %, as those of a busy machine do
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     tie: Option<Factor>,
 }
@@ -357,7 +357,7 @@ pub(crate) fn reason(selection: &Selection, allowed: Factor) -> String {
             let is_noise = margin.interval.is_some_and(|interval| interval.contains(1.0));
             let why = match is_noise {
                 true => "the difference is inside the noise".to_owned(),
-                false => format!("the difference is below the {} times that count", selection.tie.get()),
+                false => format!("the difference is below the {:.2} times that count", selection.tie.get()),
             };
             format!("tied with {tied}: {why} ({times}); {}", decided(&selection.verdict))
         }

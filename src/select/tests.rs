@@ -160,16 +160,30 @@ fn with_stages(mut profile: Profile, shares: [f64; 2]) -> Profile {
 #[test]
 fn figures_that_spread_widely_tell_less_apart() {
     let times = [("conv3x3", Provider, [10_000, 10_000]), ("conv5x5", Provider, [23_148, 23_148])];
-    for (noise, tie, expected) in [(0.07, 1.05, 5), (0.1, 1.35, 3), (0.3, 1.35, 3)] {
+    for (noise, tie, expected) in [(0.07, 1.05, 5), (0.1, 1.28, 3), (0.3, 1.82, 3)] {
         let mut profile = profile(Cpu, 0.0, &times);
         for (index, sample) in profile.measurements.iter_mut().flat_map(|m| m.samples_ns.iter_mut().enumerate()) {
             let jitter = 1.0 + noise * (((index * 3) % 11) as f64 - 5.0) / 5.0;
             *sample = sample.map(|ns| (ns as f64 * jitter).round() as u64);
         }
         let selection = chosen(&profile);
-        assert_eq!((selection.verdict.winner, selection.tie.get()), (Candidate::full(expected), tie), "{noise}");
+        assert_eq!(selection.verdict.winner, Candidate::full(expected), "{noise}");
+        assert!((selection.tie.get() - tie).abs() < 0.02, "{noise}: {:?}", selection.tie);
         let said = Rules { tie: Factor::new(1.05), ..Rules::default() };
         assert_eq!(select(&profile, Policy::Densest, said).unwrap().verdict.winner, Candidate::full(5), "{noise}");
+    }
+}
+
+/// An endless loop took one of the two cores that the profile of two threads was measured on. With both idle 3x3 leads
+/// the other full convolutions.
+#[test]
+fn with_one_core_taken_no_lead_of_another_is_clear() {
+    let profile = Profile::read(include_str!("../../fixtures/profiles/epyc-cpu-one-core-taken.yaml")).unwrap();
+    for policy in [Policy::Densest, Policy::Census] {
+        let verdict = by(policy, &profile);
+        assert_eq!(verdict.winner, Candidate::full(3), "{policy}");
+        let tied = verdict.tied_with.iter().filter(|candidate| !candidate.is_depthwise()).count();
+        assert_eq!(tied, 3, "{policy}: {verdict:?}");
     }
 }
 
