@@ -44,6 +44,13 @@ impl fmt::Display for DType {
     }
 }
 
+/// Whether an image of these dimensions has its channels last (NHWC): the last dimension looks like channels of a picture
+/// and the second does not. `None` is a size that is free.
+pub fn channels_last(dims: &[Option<u32>]) -> bool {
+    let few = |dim: Option<u32>| matches!(dim, Some(1 | 3 | 4));
+    matches!(dims, &[_, second, _, last] if few(last) && !few(second))
+}
+
 /// One dimension of a tensor's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -312,6 +319,21 @@ mod tests {
 
     fn row(values: &[f32]) -> Tensor {
         Tensor::new([1, values.len() as u32], values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_order_of_dimensions_is_told_by_the_channels() {
+        for (name, dims, expected) in [
+            ("color, first", &[Some(1), Some(3), Some(8), Some(8)][..], false),
+            ("color, last", &[Some(1), Some(8), Some(8), Some(3)], true),
+            ("gray and free sizes, last", &[None, None, None, Some(1)], true),
+            ("nothing is known", &[None, None, None, None], false),
+            ("both could be channels", &[None, Some(3), Some(3), Some(3)], false),
+            ("two are no channels of a picture", &[None, Some(8), Some(8), Some(2)], false),
+            ("no image", &[None, Some(8), Some(3)], false),
+        ] {
+            assert_eq!(channels_last(dims), expected, "{name}");
+        }
     }
 
     #[test]

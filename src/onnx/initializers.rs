@@ -1,10 +1,12 @@
 //! The initializers of a model that was read, as a source of weights.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::ir::WeightSource;
 use crate::ir::weight::LeafInit;
 use crate::onnx::proto::{ModelProto, TensorProto, tensor_proto::DataLocation, tensor_proto::DataType};
+use crate::tensor::element_count;
 
 /// The numbers of floating point that a model holds by name.
 #[derive(Debug, Clone, Default)]
@@ -52,19 +54,32 @@ impl Initializers {
 impl WeightSource for Initializers {
     type Error = InitializerError;
 
-    fn values(&self, name: &str, shape: &[u32], _: LeafInit<'_>) -> Result<Vec<f32>, InitializerError> {
+    fn values(&self, name: &str, shape: &[u32], init: LeafInit<'_>) -> Result<Vec<f32>, InitializerError> {
+        self.part(name, shape, init, 0..element_count(shape))
+    }
+
+    fn part(
+        &self,
+        name: &str,
+        shape: &[u32],
+        _: LeafInit<'_>,
+        positions: Range<u64>,
+    ) -> Result<Vec<f32>, InitializerError> {
         let tensor = self.tensors.get(name).ok_or(InitializerError::Missing)?;
         if tensor.data_location() == DataLocation::External {
             let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
             return Err(InitializerError::External(location.map_or_else(String::new, |e| e.value().to_owned())));
         }
-        let values = decoded(tensor);
-        let expected = usize::try_from(crate::tensor::element_count(shape)).unwrap_or(usize::MAX);
-        if values.len() != expected {
-            return Err(InitializerError::Count { expected, actual: values.len() });
+        let (expected, actual) = (index(element_count(shape)), count(tensor));
+        if actual != expected {
+            return Err(InitializerError::Count { expected, actual });
         }
-        Ok(values)
+        Ok(decoded_part(tensor, index(positions.start)..index(positions.end)))
     }
+}
+
+fn index(position: u64) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
 }
 
 /// The type of a tensor's elements if they are of floating point and no wider than single precision.
@@ -73,22 +88,43 @@ fn float_type(tensor: &TensorProto) -> Option<DataType> {
     matches!(ty, DataType::Float | DataType::Float16 | DataType::Bfloat16).then_some(ty)
 }
 
+/// How many values a tensor of floating point has.
+fn count(tensor: &TensorProto) -> usize {
+    match (float_type(tensor), &tensor.raw_data) {
+        (Some(DataType::Float16 | DataType::Bfloat16), Some(raw)) => raw.len() / 2,
+        (Some(DataType::Float16 | DataType::Bfloat16), None) => tensor.int32_data.len(),
+        (_, Some(raw)) => raw.len() / 4,
+        (_, None) => tensor.float_data.len(),
+    }
+}
+
 /// The values of a tensor of floating point.
 pub(super) fn decoded(tensor: &TensorProto) -> Vec<f32> {
-    let half = |bits: u16| half::f16::from_bits(bits).to_f32();
-    let bfloat = |bits: u16| half::bf16::from_bits(bits).to_f32();
-    // Outside of the raw bytes, halves stand in the low bits of integers.
-    let low_bits = |bits: &i32| bits.to_le_bytes();
-    let stored = || tensor.int32_data.iter().map(low_bits).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    let raw = tensor.raw_data.as_deref();
-    let pairs = |raw: &[u8]| raw.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect::<Vec<u16>>();
-    match (float_type(tensor), raw) {
-        (Some(DataType::Float16), Some(raw)) => pairs(raw).into_iter().map(half).collect(),
-        (Some(DataType::Float16), None) => stored().map(half).collect(),
-        (Some(DataType::Bfloat16), Some(raw)) => pairs(raw).into_iter().map(bfloat).collect(),
-        (Some(DataType::Bfloat16), None) => stored().map(bfloat).collect(),
-        (_, Some(raw)) => raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        (_, None) => tensor.float_data.clone(),
+    decoded_part(tensor, 0..count(tensor))
+}
+
+/// Those of its values that stand at these positions.
+fn decoded_part(tensor: &TensorProto, Range { start, end }: Range<usize>) -> Vec<f32> {
+    let length = end.saturating_sub(start);
+    let widen: fn(u16) -> f32 = match float_type(tensor) {
+        Some(DataType::Bfloat16) => |bits| half::bf16::from_bits(bits).to_f32(),
+        _ => |bits| half::f16::from_bits(bits).to_f32(),
+    };
+    match (float_type(tensor), tensor.raw_data.as_deref()) {
+        (Some(DataType::Float16 | DataType::Bfloat16), Some(raw)) => {
+            let pairs = raw.chunks_exact(2).skip(start).take(length);
+            pairs.map(|b| widen(u16::from_le_bytes([b[0], b[1]]))).collect()
+        }
+        // Outside of the raw bytes, halves stand in the low bits of integers.
+        (Some(DataType::Float16 | DataType::Bfloat16), None) => {
+            let bits = tensor.int32_data.iter().skip(start).take(length);
+            bits.map(|bits| bits.to_le_bytes()).map(|b| widen(u16::from_le_bytes([b[0], b[1]]))).collect()
+        }
+        (_, Some(raw)) => {
+            let words = raw.chunks_exact(4).skip(start).take(length);
+            words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        (_, None) => tensor.float_data.iter().copied().skip(start).take(length).collect(),
     }
 }
 
@@ -128,6 +164,9 @@ mod tests {
         let init = LeafInit::Constant(0.0);
         for name in names {
             assert_eq!(initializers.values(&name, &[2], init).unwrap(), [1.5, -2.0], "{name}");
+            assert_eq!(initializers.part(&name, &[2], init, 1..2).unwrap(), [-2.0], "{name}");
+            assert_eq!(initializers.part(&name, &[2], init, 1..9).unwrap(), [-2.0], "{name}");
+            assert_eq!(initializers.part(&name, &[2], init, 2..2).unwrap(), [0.0; 0], "{name}");
         }
         assert_eq!(initializers.values("pads", &[2], init), Err(InitializerError::Missing));
         let count = InitializerError::Count { expected: 3, actual: 2 };

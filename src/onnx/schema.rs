@@ -5,6 +5,7 @@ use std::str::{FromStr, SplitAsciiWhitespace};
 use std::sync::LazyLock;
 
 use crate::onnx::proto::attribute_proto::AttributeType;
+use crate::onnx::proto::{NodeProto, tensor_proto::DataType};
 
 /// The name of the domain that is meant where none is named.
 pub const DEFAULT_DOMAIN: &str = "ai.onnx";
@@ -85,6 +86,39 @@ pub fn newest(domain: &str) -> Option<i64> {
 /// The domain by its name, the default one too.
 pub fn named(domain: &str) -> &str {
     if domain.is_empty() { DEFAULT_DOMAIN } else { domain }
+}
+
+/// The element type of one of a node's results, from those of its operands; `None` where it is not known.
+pub(super) fn result_type(
+    node: &NodeProto,
+    result: usize,
+    operand: &dyn Fn(usize) -> Option<DataType>,
+) -> Option<DataType> {
+    let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name);
+    let tensor = |name: &str| DataType::try_from(attribute(name)?.t.as_ref()?.data_type()).ok();
+    match (node.op_type(), result) {
+        ("Cast", _) => attribute("to").and_then(|to| DataType::try_from(i32::try_from(to.i()).ok()?).ok()),
+        ("Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin" | "NonMaxSuppression", _) | ("MaxPool" | "TopK", 1) => {
+            Some(DataType::Int64)
+        }
+        (
+            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Not" | "And" | "Or" | "Xor" | "IsNaN"
+            | "IsInf",
+            _,
+        )
+        | ("Dropout", 1) => Some(DataType::Bool),
+        ("ConstantOfShape", _) => Some(tensor("value").unwrap_or(DataType::Float)),
+        ("Constant", _) if attribute("value_int").or(attribute("value_ints")).is_some() => Some(DataType::Int64),
+        ("Constant", _) if attribute("value_float").or(attribute("value_floats")).is_some() => Some(DataType::Float),
+        ("Constant", _) => tensor("value"),
+        ("QuantizeLinear", _) => Some(operand(2).unwrap_or(DataType::Uint8)),
+        ("DynamicQuantizeLinear", 1) => Some(DataType::Float),
+        ("DynamicQuantizeLinear", _) => Some(DataType::Uint8),
+        ("DequantizeLinear" | "Where", _) => operand(1),
+        ("OneHot", _) => operand(2),
+        ("ConvInteger" | "MatMulInteger", _) => Some(DataType::Int32),
+        _ => operand(0),
+    }
 }
 
 impl Span {
@@ -172,6 +206,41 @@ mod tests {
         match lookup(domain, op, version) {
             Lookup::Known(operator) => operator,
             other => panic!("{op}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn results_have_the_types_that_onnx_gives_them() {
+        use crate::onnx::proto::{AttributeProto, TensorProto};
+        let node = |op: &str, attribute: &[AttributeProto]| NodeProto {
+            op_type: Some(op.to_owned()),
+            attribute: attribute.to_vec(),
+            ..NodeProto::default()
+        };
+        let named = |name: &str| AttributeProto { name: Some(name.to_owned()), ..AttributeProto::default() };
+        let to = AttributeProto { i: Some(10), ..named("to") };
+        let value = TensorProto { data_type: Some(7), ..TensorProto::default() };
+        let value = AttributeProto { t: Some(value), ..named("value") };
+        let (half, double, int64) = (DataType::Float16, DataType::Double, DataType::Int64);
+        let operands = [half, double, int64];
+        for (node, result, expected) in [
+            (node("Relu", &[]), 0, Some(half)),
+            (node("Cast", &[to]), 0, Some(half)),
+            (node("Cast", &[]), 0, None),
+            (node("Shape", &[]), 0, Some(int64)),
+            (node("MaxPool", &[]), 0, Some(half)),
+            (node("MaxPool", &[]), 1, Some(int64)),
+            (node("Dropout", &[]), 1, Some(DataType::Bool)),
+            (node("Where", &[]), 0, Some(double)),
+            (node("OneHot", &[]), 0, Some(int64)),
+            (node("ConstantOfShape", &[]), 0, Some(DataType::Float)),
+            (node("ConstantOfShape", std::slice::from_ref(&value)), 0, Some(int64)),
+            (node("Constant", &[value]), 0, Some(int64)),
+            (node("Constant", &[named("value_floats")]), 0, Some(DataType::Float)),
+            (node("ConvInteger", &[]), 0, Some(DataType::Int32)),
+        ] {
+            let found = result_type(&node, result, &|operand| operands.get(operand).copied());
+            assert_eq!(found, expected, "{} {result}", node.op_type());
         }
     }
 

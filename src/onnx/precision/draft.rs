@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use prost::bytes::Bytes;
 
 use super::PrecisionError;
-use super::rules::{half_rule, is_quantised, result_type};
+use super::rules::{half_rule, is_quantised};
 use crate::onnx::check::label;
 use crate::onnx::initializers::decoded;
 use crate::onnx::lower::{data_type, encode, entry, fresh};
@@ -13,6 +13,7 @@ use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation,
     tensor_proto::DataType, type_proto,
 };
+use crate::onnx::schema::result_type;
 use crate::tensor::DType;
 
 /// The model while it is rewritten.
@@ -177,7 +178,7 @@ impl Draft {
         for node in &self.graph.node {
             for (result, name) in node.output.iter().enumerate() {
                 let operand = |i: usize| node.input.get(i).and_then(|name| self.types.get(name)).copied();
-                let ty = result_type(node, result, &operand);
+                let ty = result_type(node, result, &operand).unwrap_or(DataType::Float);
                 self.types.insert(name.clone(), ty);
             }
         }

@@ -1,6 +1,6 @@
 //! What is known of each operator: the one table that both conversions go by.
 
-use crate::onnx::proto::{NodeProto, tensor_proto::DataType};
+use crate::onnx::proto::NodeProto;
 
 /// How an operator takes half precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,27 +51,6 @@ pub(super) fn follows(node: &NodeProto, operand: usize) -> bool {
         "Resize" => operand == 0,
         "Dropout" => operand == 0,
         _ => true,
-    }
-}
-
-/// The element type of a node's result, from those of its operands.
-pub(super) fn result_type(node: &NodeProto, result: usize, operand: &dyn Fn(usize) -> Option<DataType>) -> DataType {
-    let first = operand(0).unwrap_or(DataType::Float);
-    let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name);
-    match (node.op_type(), result) {
-        ("Shape" | "Size", _) | ("MaxPool", 1) => DataType::Int64,
-        ("Dropout", 1) => DataType::Bool,
-        ("Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Not", _) => DataType::Bool,
-        ("Where", _) => operand(1).unwrap_or(DataType::Float),
-        ("Cast", _) => {
-            let to = attribute("to").and_then(|to| i32::try_from(to.i()).ok());
-            to.and_then(|to| DataType::try_from(to).ok()).unwrap_or(first)
-        }
-        ("ConstantOfShape", _) => {
-            let value = attribute("value").and_then(|value| value.t.as_ref());
-            value.and_then(|tensor| DataType::try_from(tensor.data_type()).ok()).unwrap_or(DataType::Float)
-        }
-        _ => first,
     }
 }
 

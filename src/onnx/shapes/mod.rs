@@ -15,6 +15,7 @@ use crate::onnx::proto::{
     GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, tensor_shape_proto::Dimension,
     tensor_shape_proto::dimension, type_proto,
 };
+use crate::tensor::channels_last;
 
 use self::content::Content;
 use self::ops::Call;
@@ -137,7 +138,15 @@ impl<'m> Shapes<'m> {
 ///
 /// `observed` are shapes that were seen when the model ran; they are believed before anything else.
 pub fn infer<'m>(model: &'m ModelProto, sizes: InputSizes, observed: &HashMap<String, Vec<u32>>) -> Shapes<'m> {
-    let Some(graph) = &model.graph else { return Shapes::default() };
+    model.graph.as_ref().map_or_else(Shapes::default, |graph| infer_graph(graph, sizes, observed))
+}
+
+/// The same for a graph alone.
+pub(super) fn infer_graph<'m>(
+    graph: &'m GraphProto,
+    sizes: InputSizes,
+    observed: &HashMap<String, Vec<u32>>,
+) -> Shapes<'m> {
     let mut inference = Inference::new(graph, observed);
     inference.bind_inputs(graph, sizes);
     for node in &graph.node {
@@ -168,10 +177,10 @@ pub(super) fn stated(info: &ValueInfoProto) -> Option<Dims<'_>> {
     (dims.len() <= MAX_RANK).then(|| dims.iter().map(|d| dim(d).ok_or(name(d))).collect())
 }
 
-/// Whether the last dimension looks like an image's channels and the second does not.
+/// The order of an input's dimensions.
 pub(super) fn input_layout(dims: &Dims<'_>) -> Layout {
-    let few = |dim: Option<&Result<u32, &str>>| matches!(dim, Some(Ok(1 | 3 | 4)));
-    if dims.len() == 4 && few(dims.get(3)) && !few(dims.get(1)) { Layout::Nhwc } else { Layout::Nchw }
+    let known: Vec<Option<u32>> = dims.iter().map(|dim| dim.ok()).collect();
+    if channels_last(&known) { Layout::Nhwc } else { Layout::Nchw }
 }
 
 /// The walk over the nodes.

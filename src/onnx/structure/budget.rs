@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use super::{Aspect, Fault, Faults, Limits};
 use crate::onnx::check::{element_bits, label};
 use crate::onnx::proto::{
-    GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType, type_proto,
+    FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_proto::DataType, type_proto,
 };
 use crate::onnx::scan::StoredTensor;
-use crate::onnx::shapes::{InputSizes, Shapes, infer};
+use crate::onnx::schema::result_type;
+use crate::onnx::shapes::{InputSizes, Shapes, infer_graph};
 use crate::tensor::element_count;
 
 /// Height and width of images where the model leaves them free.
@@ -26,29 +27,17 @@ pub(super) fn stored(tensor: &StoredTensor, bytes: Option<u64>, limits: &Limits,
 /// Works out what the nodes make, in every graph and function.
 pub(super) fn inferred(model: &ModelProto, limits: &Limits, faults: &mut Faults) {
     let Some(graph) = &model.graph else { return };
-    let shapes = infer(model, InputSizes::default(), &HashMap::new());
-    let has_free = !shapes.free().is_empty();
-    check(graph, &shapes, limits, faults);
-    if has_free {
-        let sizes = InputSizes { batch: None, image: Some(IMAGE) };
-        let shapes = infer(model, sizes, &HashMap::new());
-        check(graph, &shapes, limits, faults);
+    let is_free = check(graph, InputSizes::default(), limits, faults);
+    if is_free {
+        check(graph, InputSizes { batch: None, image: Some(IMAGE) }, limits, faults);
     }
     // Inner graphs and functions by themselves: what they get from around them is not known there.
-    let mut inner: Vec<&[NodeProto]> = model.functions.iter().map(|function| function.node.as_slice()).collect();
-    let mut left: Vec<&GraphProto> = bodies(&graph.node).collect();
-    left.extend(inner.iter().flat_map(|nodes| bodies(nodes)));
+    let body = |function: &FunctionProto| GraphProto { node: function.node.clone(), ..GraphProto::default() };
+    let functions: Vec<GraphProto> = model.functions.iter().map(body).collect();
+    let mut left: Vec<&GraphProto> = bodies(&graph.node).chain(&functions).collect();
     while let Some(body) = left.pop() {
         left.extend(bodies(&body.node));
-        let alone = ModelProto { graph: Some(body.clone()), ..ModelProto::default() };
-        let shapes = infer(&alone, InputSizes::default(), &HashMap::new());
-        check(body, &shapes, limits, faults);
-    }
-    for nodes in inner.drain(..) {
-        let body = GraphProto { node: nodes.to_vec(), ..GraphProto::default() };
-        let alone = ModelProto { graph: Some(body.clone()), ..ModelProto::default() };
-        let shapes = infer(&alone, InputSizes::default(), &HashMap::new());
-        check(&body, &shapes, limits, faults);
+        check(body, InputSizes::default(), limits, faults);
     }
 }
 
@@ -57,8 +46,11 @@ fn bodies(nodes: &[NodeProto]) -> impl Iterator<Item = &GraphProto> {
     attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
-fn check(graph: &GraphProto, shapes: &Shapes<'_>, limits: &Limits, faults: &mut Faults) {
+/// Works out what the nodes of a graph make of inputs of these sizes; whether there are images of a size that is still
+/// free.
+fn check(graph: &GraphProto, sizes: InputSizes, limits: &Limits, faults: &mut Faults) -> bool {
     let most = limits.max_tensor_bytes;
+    let shapes = infer_graph(graph, sizes, &HashMap::new());
     for gap in shapes.too_large() {
         faults.add(Aspect::Budget, Fault::Overflow { node: gap.node.clone(), op: gap.op.clone(), most });
     }
@@ -71,9 +63,9 @@ fn check(graph: &GraphProto, shapes: &Shapes<'_>, limits: &Limits, faults: &mut 
         }
     }
     for node in &graph.node {
-        let ty = result_type(node, &types);
-        for name in node.output.iter().filter(|name| !name.is_empty()) {
-            let ty = types.get(name.as_str()).copied().or(ty);
+        for (result, name) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let operand = |at: usize| types.get(node.input.get(at)?.as_str()).copied();
+            let ty = types.get(name.as_str()).copied().or_else(|| result_type(node, result, &operand));
             if let Some(ty) = ty {
                 types.insert(name, ty);
             }
@@ -84,46 +76,28 @@ fn check(graph: &GraphProto, shapes: &Shapes<'_>, limits: &Limits, faults: &mut 
             }
         }
         padding(node, most, faults);
-        window(node, shapes, faults);
+        window(node, &shapes, faults);
     }
+    !shapes.free().is_empty()
 }
 
 /// Bytes of a tensor; four for each element of unknown type.
-fn bytes(shape: &[u32], ty: Option<i32>) -> u64 {
-    let bits = ty.and_then(|ty| DataType::try_from(ty).ok()).and_then(element_bits).unwrap_or(32);
+fn bytes(shape: &[u32], ty: Option<DataType>) -> u64 {
+    let bits = ty.and_then(element_bits).unwrap_or(32);
     element_count(shape).saturating_mul(bits).div_ceil(8)
 }
 
 /// Element types of inputs, initializers, and what the file says of other values.
-fn element_types(graph: &GraphProto) -> HashMap<&str, i32> {
+fn element_types(graph: &GraphProto) -> HashMap<&str, DataType> {
     let stated = |info: &'_ ValueInfoProto| match &info.r#type.as_ref()?.value {
-        Some(type_proto::Value::TensorType(tensor)) => Some(tensor.elem_type()),
+        Some(type_proto::Value::TensorType(tensor)) => DataType::try_from(tensor.elem_type()).ok(),
         _ => None,
     };
     let infos = graph.value_info.iter().chain(&graph.output).chain(&graph.input);
-    let mut types: HashMap<&str, i32> = infos.filter_map(|info| Some((info.name(), stated(info)?))).collect();
-    types.extend(graph.initializer.iter().map(|tensor| (tensor.name(), tensor.data_type())));
+    let mut types: HashMap<&str, DataType> = infos.filter_map(|info| Some((info.name(), stated(info)?))).collect();
+    let tensors = graph.initializer.iter();
+    types.extend(tensors.filter_map(|tensor| Some((tensor.name(), DataType::try_from(tensor.data_type()).ok()?))));
     types
-}
-
-/// The element type of what a node makes.
-fn result_type(node: &NodeProto, types: &HashMap<&str, i32>) -> Option<i32> {
-    let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name);
-    let of = |operand: usize| types.get(node.input.get(operand)?.as_str()).copied();
-    let tensor = |name: &str| attribute(name)?.t.as_ref().map(TensorProto::data_type);
-    match node.op_type() {
-        "Cast" => attribute("to").and_then(|to| i32::try_from(to.i()).ok()),
-        "Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin" | "NonMaxSuppression" => Some(DataType::Int64 as i32),
-        "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Not" | "And" | "Or" | "Xor" | "IsNaN"
-        | "IsInf" => Some(DataType::Bool as i32),
-        "ConstantOfShape" => Some(tensor("value").unwrap_or(DataType::Float as i32)),
-        "Constant" => tensor("value"),
-        "QuantizeLinear" => Some(of(2).unwrap_or(DataType::Uint8 as i32)),
-        "DequantizeLinear" => of(1),
-        "Where" | "OneHot" => of(if node.op_type() == "Where" { 1 } else { 2 }),
-        "ConvInteger" | "MatMulInteger" => Some(DataType::Int32 as i32),
-        _ => of(0),
-    }
 }
 
 /// Padding so wide that no input would fit into what is allowed.
