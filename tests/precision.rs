@@ -167,7 +167,7 @@ fn bad_input_is_said_and_nothing_is_written() {
 }
 
 /// Sizes of a model whose input is 8x8.
-const SIZES: Sizes = Sizes { batch: 1, image: None, channels_last: false };
+const SIZES: Sizes = Sizes { batch: 1, image: None };
 
 /// Convolutions of four channels one after the other, each with a `Relu` unless it is the last; by their weights and
 /// biases.

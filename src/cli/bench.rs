@@ -8,16 +8,14 @@ use std::time::Duration;
 
 use bbc::onnx::proto::ModelProto;
 use bbc::onnx::shapes::InputSizes;
-use bbc::onnx::summary::{Layer, summarize_at};
-use bbc::profile::network::{Network, Settings};
-use bbc::profile::sampling::{
-    Budget, Interval, Progress, SamplingError, Time, median, median_interval, paired_ratios, quantile, sample_rounds,
-};
+use bbc::onnx::summary::{self, FileDim, Layer, summarize_at};
+use bbc::profile::network::{self, Network, Settings, in_turn};
+use bbc::profile::sampling::{Budget, Interval, Progress, SamplingError, median, median_interval, quantile};
 use bbc::runtime::Runtime;
 use bbc::runtime::noise::Sizes;
 use bbc::runtime::provider::Provider;
 use bbc::runtime::record::NodeRecord;
-use bbc::runtime::session::{Optimization, Options, Port, PortDim, Session};
+use bbc::runtime::session::Optimization;
 use bbc::units::{Bytes, Flops, FlopsPerSecond, show_duration};
 use serde::Serialize;
 
@@ -127,7 +125,6 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
 struct Contender<'a> {
     path: &'a Path,
     model: ModelProto,
-    inputs: Vec<Port>,
 }
 
 #[derive(Serialize)]
@@ -151,7 +148,7 @@ struct Configuration {
     models: Vec<Row>,
     /// Latency of the first by that of the second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    ratio: Option<Ratio>,
+    ratio: Option<RatioRow>,
 }
 
 #[derive(Serialize)]
@@ -187,7 +184,7 @@ struct Elsewhere {
 }
 
 #[derive(Serialize)]
-struct Ratio {
+struct RatioRow {
     median: f64,
     interval: Option<[f64; 2]>,
     /// Whether the difference could be noise.
@@ -233,11 +230,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
         return Err(verdict.into_failure(args.provider));
     }
     warn_if_not_trustworthy();
-    let contenders = paths
-        .iter()
-        .zip(models)
-        .map(|(path, (model, _))| Ok(Contender { path, model, inputs: ports(&runtime, path)? }))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let contenders = paths.iter().zip(models).map(|(path, (model, _))| Contender { path, model }).collect::<Vec<_>>();
     let batches = if args.batch.is_empty() { vec![contenders[0].own_batch()] } else { args.batch.clone() };
     let threads: Vec<Option<NonZero<usize>>> =
         if args.threads.is_empty() { vec![None] } else { args.threads.iter().copied().map(Some).collect() };
@@ -270,27 +263,14 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
     Ok(report.outcome(args.fail_if_slower))
 }
 
-/// The inputs of a model as ONNX Runtime sees them, which loads it on the processor for that.
-fn ports(runtime: &Runtime, path: &Path) -> Result<Vec<Port>, Failure> {
-    let options = Options { optimization: Optimization::None, ..Options::on(Provider::Cpu) };
-    let session = Session::from_file(runtime, path, &options).doing(|| format!("cannot load `{}`", path.display()))?;
-    Ok(session.inputs().to_vec())
-}
-
 impl Contender<'_> {
     /// The batch that the first input fixes, else one.
     fn own_batch(&self) -> u32 {
-        match self.inputs.first().and_then(|port| port.dims.first()) {
-            Some(PortDim::Fixed(n)) => *n,
-            _ => 1,
+        let first = summary::inputs(&self.model).into_iter().next();
+        match first.and_then(|port| port.dims?.into_iter().next()) {
+            Some(FileDim::Fixed(n)) => u32::try_from(n).unwrap_or(1),
+            Some(FileDim::Free(_)) | None => 1,
         }
-    }
-
-    /// Whether its image has the channels last.
-    fn channels_last(&self) -> bool {
-        let is_channels = |dim: &PortDim| matches!(dim, PortDim::Fixed(1..=4));
-        let image = self.inputs.iter().find(|port| port.dims.len() == 4);
-        image.is_some_and(|port| is_channels(&port.dims[3]) && !is_channels(&port.dims[1]))
     }
 
     fn settings(&self, args: &Args, batch: u32, threads: Option<NonZero<usize>>) -> Settings {
@@ -298,7 +278,7 @@ impl Contender<'_> {
             provider: args.provider,
             threads,
             optimization: args.optimization.of_runtime(),
-            sizes: Sizes { batch, image: args.input_size, channels_last: self.channels_last() },
+            sizes: Sizes { batch, image: args.input_size },
             transfer: !args.no_transfer,
             max_elements: MAX_ELEMENTS,
             seed: args.seed,
@@ -326,30 +306,18 @@ fn measure(
         .iter()
         .map(|network| network.inputs().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect())
         .collect();
-    let mut bound = Vec::new();
-    for (network, contender) in networks.iter_mut().zip(contenders) {
-        let mut network = network.bind().doing(|| cannot(contender))?;
-        network.warm_up(Duration::from_millis(args.warm_up)).doing(|| cannot(contender))?;
-        bound.push(network);
-    }
     let bar = output::timed_progress(1000);
     let mut on_progress = |progress: Progress| {
-        bar.set_position((progress.done * 1000.0) as u64);
-        bar.set_message(format!(
-            "batch {batch}, run {}, {:.0} s left",
-            progress.rounds + 1,
-            progress.left.as_secs_f64()
-        ));
+        output::time_left(&bar, &format!("batch {batch}, run {}", progress.rounds + 1), progress);
     };
-    let samples = sample_rounds(&mut bound, budget(args), args.seed, &mut on_progress);
+    let warm_up = Duration::from_millis(args.warm_up);
+    let samples = in_turn(&mut networks, warm_up, budget(args), args.seed, &mut on_progress);
     bar.finish_and_clear();
     let samples = samples.map_err(|SamplingError { index, source, .. }| {
         Failure::from(anyhow::Error::new(source).context(cannot(&contenders[index])))
     })?;
-    let wall = |samples: Vec<Option<Time>>| samples.into_iter().map(|time| Some(time?.wall_ns)).collect();
-    let samples: Vec<Vec<Option<u64>>> = samples.into_iter().map(wall).collect();
     let ratio = match &samples[..] {
-        [first, second] => Some(Ratio::of(first, second)),
+        [first, second] => Some(RatioRow::of(network::Ratio::of(first, second))),
         _ => None,
     };
     let models = contenders
@@ -382,7 +350,8 @@ fn recorded(
     contender: &Contender<'_>,
     settings: &Settings,
 ) -> Result<Vec<NodeRecord>, Failure> {
-    let mut network = Network::load_recording(runtime, contender.path, settings)?;
+    let scratch = files::Scratch::new()?;
+    let mut network = Network::load_recording(runtime, contender.path, settings, scratch.path())?;
     let runs = if args.per_layer { RECORDED[0] + RECORDED[1] } else { 1 };
     let mut bound = network.bind()?;
     for _ in 0..runs {
@@ -438,17 +407,10 @@ impl Elsewhere {
     }
 }
 
-impl Ratio {
-    /// Run by run, so that what slows both falls out.
-    fn of(first: &[Option<u64>], second: &[Option<u64>]) -> Self {
-        let float = |samples: &[Option<u64>]| samples.iter().map(|ns| ns.map(|ns| ns as f64)).collect::<Vec<_>>();
-        let ratios = paired_ratios(&float(first), &float(second));
-        let interval = median_interval(&ratios);
-        Self {
-            median: median(&ratios).unwrap_or(f64::NAN),
-            interval: interval.map(|Interval { low, high }| [low, high]),
-            tie: interval.is_none_or(|interval| interval.contains(1.0)),
-        }
+impl RatioRow {
+    fn of(ratio: network::Ratio) -> Self {
+        let interval = ratio.interval.map(|Interval { low, high }| [low, high]);
+        Self { median: ratio.median, interval, tie: ratio.is_tie() }
     }
 }
 
@@ -667,21 +629,6 @@ impl Row {
 mod tests {
     use super::*;
 
-    fn samples(ms: &[u64]) -> Vec<Option<u64>> {
-        ms.iter().map(|ms| Some(ms * 1_000_000)).collect()
-    }
-
-    #[test]
-    fn a_ratio_is_taken_run_by_run() {
-        // Both slow down tenfold in the middle; their ratio does not change.
-        let base = [10, 10, 10, 100, 100, 100, 100, 10, 10, 10];
-        let second = samples(&base);
-        let first: Vec<Option<u64>> = second.iter().map(|ns| ns.map(|ns| ns * 11 / 10)).collect();
-        let ratio = Ratio::of(&first, &second);
-        assert!((ratio.median - 1.1).abs() < 1e-9 && !ratio.tie, "{}", ratio.median);
-        assert!(Ratio::of(&second, &second).tie);
-    }
-
     #[test]
     fn names_are_quoted_where_they_have_to_be() {
         assert_eq!(quoted("a.onnx"), "a.onnx");
@@ -701,7 +648,7 @@ mod tests {
                 batch: 1,
                 threads: None,
                 models: Vec::new(),
-                ratio: Some(Ratio { median, interval: Some([median - 0.01, median + 0.01]), tie: false }),
+                ratio: Some(RatioRow { median, interval: Some([median - 0.01, median + 0.01]), tie: false }),
             }],
         };
         for (median, limit, expected) in [

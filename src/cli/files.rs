@@ -62,6 +62,42 @@ pub(crate) fn leave_on_interrupt(place: &Path) {
     unfinished().retain(|unfinished| unfinished != place);
 }
 
+/// A folder for what is written meanwhile; an interrupt removes it as well.
+#[cfg(feature = "run")]
+pub(crate) struct Scratch(TempDir);
+
+#[cfg(feature = "run")]
+impl Scratch {
+    /// One among the system's temporary folders.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Self::within(&std::env::temp_dir(), "bbc-")
+    }
+
+    /// One in this folder, with a name that begins like this.
+    pub(crate) fn within(parent: &Path, prefix: &str) -> Result<Self, Failure> {
+        // The lock is held over the creation, so that an interrupt between the two cannot miss the folder.
+        let mut unfinished = unfinished();
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
+        let folder = folder.doing(|| format!("cannot make a temporary folder in `{}`", parent.display()))?;
+        unfinished.push(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+#[cfg(feature = "run")]
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It is gone before it is forgotten. What cannot be removed is left to the system.
+        let mut unfinished = unfinished();
+        let _ = fs::remove_dir_all(self.0.path());
+        unfinished.retain(|place| place != self.0.path());
+    }
+}
+
 /// Reads a whole file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let reading = || format!("cannot read `{}`", path.display());

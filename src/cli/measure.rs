@@ -545,9 +545,8 @@ impl Failures {
 }
 
 fn show(bar: &ProgressBar, task: &Task, by: &str, progress: Progress) {
-    bar.set_position((progress.done * 1000.0) as u64);
-    let (task, round) = (describe(task), progress.rounds + 1);
-    bar.set_message(format!("timing {task} ({by}), round {round}, {:.0} s left", progress.left.as_secs_f64()));
+    let what = format!("timing {} ({by}), round {}", describe(task), progress.rounds + 1);
+    output::time_left(bar, &what, progress);
 }
 
 fn warn_if_busy(load_average: Option<f64>) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anstream::eprintln;
+use bbc::profile::sampling::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -109,6 +110,12 @@ pub(crate) fn timed_progress(total: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// Shows on such a bar of a thousand parts what is being done, and how long it takes yet.
+pub(crate) fn time_left(bar: &ProgressBar, what: &str, progress: Progress) {
+    bar.set_position((progress.done * 1000.0) as u64);
+    bar.set_message(format!("{what}, {:.0} s left", progress.left.as_secs_f64()));
 }
 
 /// A bar for a transfer of so many bytes; drawn only on a terminal.

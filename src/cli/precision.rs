@@ -16,7 +16,7 @@ use bbc::onnx::shapes::InputSizes;
 use bbc::precision::{
     self, Agreement, Executed, Expected, Method, Noise, ObserveError, Peak, Race, SampleError, Samples, Watch,
 };
-use bbc::profile::sampling::{Progress, SamplingError};
+use bbc::profile::sampling::SamplingError;
 use bbc::runtime::Runtime;
 use bbc::runtime::noise::Sizes;
 use bbc::runtime::provider::Provider;
@@ -328,7 +328,7 @@ impl Bench {
                 (Box::new(Pictures { paths, plan, input: interface.input }), what, Some(size))
             }
             None => {
-                let sizes = Sizes { batch: 1, image: job.input_size, channels_last: false };
+                let sizes = Sizes { batch: 1, image: job.input_size };
                 let noise = Noise { ports: session.inputs().to_vec(), sizes, count: NOISE };
                 (Box::new(noise), format!("{NOISE} samples of noise"), job.input_size)
             }
@@ -336,7 +336,7 @@ impl Bench {
         // What cannot be had is found out before anything is computed.
         let first = samples.inputs(0)?;
         let batch = first.first().and_then(|(_, tensor)| tensor.shape().first()).copied().unwrap_or(1);
-        let sizes = Sizes { batch, image: size, channels_last: false };
+        let sizes = Sizes { batch, image: size };
         Ok(Self { runtime, samples, what, threads: job.threads, sizes })
     }
 
@@ -642,10 +642,7 @@ fn compare(
 /// Times both models in turn, and tells how the convolutions ran.
 fn run(job: &Job<'_>, bench: &Bench, exempt: &[String], report: &mut Report) -> Result<(), Failure> {
     let bar = output::timed_progress(1000);
-    let mut on_progress = |progress: Progress| {
-        bar.set_position((progress.done * 1000.0) as u64);
-        bar.set_message(format!("timing both models, {:.0} s left", progress.left.as_secs_f64()));
-    };
+    let mut on_progress = |progress| output::time_left(&bar, "timing both models", progress);
     let models = [job.original, job.staged.path()];
     let race = precision::race(
         &bench.runtime,
@@ -658,15 +655,15 @@ fn run(job: &Job<'_>, bench: &Bench, exempt: &[String], report: &mut Report) -> 
     );
     bar.finish_and_clear();
     match race {
-        Ok(Race { median_s, speedup, interval, runs }) => {
+        Ok(Race { median_s, speedup }) => {
             report.latency = Some(LatencyReport {
                 provider: job.provider.to_string(),
                 threads: job.threads.map(NonZero::get),
                 median_s: median_s[1],
                 fp32_median_s: median_s[0],
-                speedup,
-                speedup_interval: interval.map(|interval| [interval.low, interval.high]),
-                runs,
+                speedup: speedup.median,
+                speedup_interval: speedup.interval.map(|interval| [interval.low, interval.high]),
+                runs: speedup.runs,
             });
         }
         // What was made is refused: that is an answer. That the original does not run is none.

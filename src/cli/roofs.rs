@@ -84,8 +84,7 @@ fn measure<T: Timed<Error: Error + 'static>>(unmeasured: Vec<(Roof, T)>, time: D
     let (mut roofs, mut timed): (Vec<Roof>, Vec<T>) = unmeasured.into_iter().unzip();
     let bar = output::timed_progress(1000);
     let samples = sample_rounds(&mut timed, budget, seed, &mut |progress| {
-        bar.set_position((progress.done * 1000.0) as u64);
-        bar.set_message(format!("measuring the roof, {:.0} s left", progress.left.as_secs_f64()));
+        output::time_left(&bar, "measuring the roof", progress);
     });
     bar.finish_and_clear();
     let samples = samples.unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 //! What a model consists of, layer by layer: from the file alone, without running it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::conv::{Conv, ConvProblem};
 use crate::onnx::check::label;
@@ -100,12 +100,19 @@ pub fn summarize_at(model: &ModelProto, sizes: InputSizes) -> Summary {
         producer: format!("{} {}", model.producer_name(), model.producer_version()).trim().to_owned(),
         ir_version: model.ir_version(),
         opsets: opsets.collect(),
-        inputs: graph.input.iter().filter(|input| !weights.contains_key(input.name())).map(port).collect(),
+        inputs: inputs(model),
         outputs: graph.output.iter().map(port).collect(),
         layers,
         parameters: weights.values().copied().fold(0, u64::saturating_add),
         metadata: metadata.collect(),
     }
+}
+
+/// What the model is given, as its file declares it. Inputs that are initializers as well need not be given.
+pub fn inputs(model: &ModelProto) -> Vec<Port> {
+    let Some(graph) = &model.graph else { return Vec::new() };
+    let weights: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    graph.input.iter().filter(|input| !weights.contains(input.name())).map(port).collect()
 }
 
 /// What the model hands out, as its file declares it.

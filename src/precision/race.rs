@@ -4,10 +4,8 @@ use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::profile::network::{Network, NetworkError, Settings};
-use crate::profile::sampling::{
-    Budget, Interval, Progress, SamplingError, Time, median, median_interval, paired_ratios, sample_rounds,
-};
+use crate::profile::network::{Network, NetworkError, Ratio, Settings, in_turn};
+use crate::profile::sampling::{Budget, Progress, SamplingError, median};
 use crate::runtime::Runtime;
 use crate::runtime::noise::Sizes;
 use crate::runtime::provider::Provider;
@@ -18,12 +16,8 @@ use crate::runtime::session::Optimization;
 pub struct Race {
     /// Median seconds of one run of each.
     pub median_s: [f64; 2],
-    /// The first's time by the second's, run by run: above one, the second is faster.
-    pub speedup: f64,
-    /// Holds the true speedup with 95 % confidence.
-    pub interval: Option<Interval>,
-    /// How often each ran.
-    pub runs: usize,
+    /// The first's time by the second's: above one, the second is faster.
+    pub speedup: Ratio,
 }
 
 /// Times both models in turn, on inputs of noise, for this time in all.
@@ -54,26 +48,12 @@ pub fn race(
     for (index, model) in models.into_iter().enumerate() {
         networks.push(Network::load(runtime, model, &settings).map_err(at(index))?);
     }
-    let mut bound = Vec::new();
-    for (index, network) in networks.iter_mut().enumerate() {
-        let mut network = network.bind().map_err(at(index))?;
-        network.warm_up(WARM_UP).map_err(at(index))?;
-        bound.push(network);
-    }
     let budget = Budget { time, min_rounds: 10, enough_rounds: u32::MAX, max_rounds: 1_000_000, precision: 0.0 };
-    let samples = sample_rounds(&mut bound, budget, 0, on_progress)?;
-    let float = |samples: &Vec<Option<Time>>| {
-        samples.iter().map(|time| time.map(|time| time.wall_ns as f64)).collect::<Vec<_>>()
+    let samples = in_turn(&mut networks, WARM_UP, budget, 0, on_progress)?;
+    let middle = |samples: &[Option<u64>]| {
+        let times: Vec<f64> = samples.iter().flatten().map(|&ns| ns as f64 * 1e-9).collect();
+        median(&times).unwrap_or(f64::NAN)
     };
-    let times: Vec<Vec<Option<f64>>> = samples.iter().map(float).collect();
-    let middle = |times: &[Option<f64>]| {
-        median(&times.iter().flatten().copied().collect::<Vec<f64>>()).unwrap_or(f64::NAN) * 1e-9
-    };
-    let ratios = paired_ratios(&times[0], &times[1]);
-    Ok(Race {
-        median_s: [middle(&times[0]), middle(&times[1])],
-        speedup: median(&ratios).unwrap_or(f64::NAN),
-        interval: median_interval(&ratios),
-        runs: ratios.len(),
-    })
+    let (first, second) = (&samples[0], &samples[1]);
+    Ok(Race { median_s: [middle(first), middle(second)], speedup: Ratio::of(first, second) })
 }

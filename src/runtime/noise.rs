@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::session::{Port, PortDim};
 use crate::random::SplitMix64;
-use crate::tensor::{Tensor, TensorError, element_count};
+use crate::tensor::{Tensor, TensorError, channels_last, element_count};
 
 /// What takes the place of sizes that a model leaves free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +13,6 @@ pub struct Sizes {
     pub batch: u32,
     /// Height and width of inputs of four dimensions.
     pub image: Option<[u32; 2]>,
-    /// Whether height and width are the second and third dimension (NHWC) rather than the last two.
-    pub channels_last: bool,
 }
 
 /// Why there is no input for a model.
@@ -60,7 +58,8 @@ pub enum NoiseError {
 /// # Errors
 /// If a free size is not given, or a fixed one differs from what is given.
 pub fn shape(port: &Port, sizes: Sizes) -> Result<Vec<u32>, NoiseError> {
-    let spatial = if sizes.channels_last { 1 } else { 2 };
+    let known = |dim: &PortDim| if let PortDim::Fixed(size) = dim { Some(*size) } else { None };
+    let spatial = if channels_last(&port.dims.iter().map(known).collect::<Vec<_>>()) { 1 } else { 2 };
     let image = sizes.image.filter(|_| port.dims.len() == 4);
     let given = |dim: usize| match (dim.checked_sub(spatial), image) {
         _ if dim == 0 => Some(sizes.batch),
@@ -119,15 +118,15 @@ mod tests {
 
     #[test]
     fn free_sizes_are_filled_and_fixed_ones_kept() {
-        let at = |batch, image, channels_last| Sizes { batch, image, channels_last };
+        let at = |batch, image| Sizes { batch, image };
         for (name, dims, sizes, expected) in [
-            ("nothing is free", &[Some(1), Some(3), Some(8), Some(9)][..], at(1, None, false), Ok(vec![1, 3, 8, 9])),
-            ("the batch", &[None, Some(3), Some(8), Some(9)], at(5, None, false), Ok(vec![5, 3, 8, 9])),
-            ("the image", &[None, Some(3), None, None], at(2, Some([6, 7]), false), Ok(vec![2, 3, 6, 7])),
-            ("the image, channels last", &[None, None, None, Some(3)], at(2, Some([6, 7]), true), Ok(vec![2, 6, 7, 3])),
-            ("an image says nothing of a vector", &[None, Some(4)], at(2, Some([6, 7]), false), Ok(vec![2, 4])),
-            ("free and not given", &[None, Some(3), None, None], at(1, None, false), Err("leaves dimension 2 free")),
-            ("another batch", &[Some(1), Some(3)], at(4, None, false), Err("has 1 in dimension 0, not 4")),
+            ("nothing is free", &[Some(1), Some(3), Some(8), Some(9)][..], at(1, None), Ok(vec![1, 3, 8, 9])),
+            ("the batch", &[None, Some(3), Some(8), Some(9)], at(5, None), Ok(vec![5, 3, 8, 9])),
+            ("the image", &[None, Some(3), None, None], at(2, Some([6, 7])), Ok(vec![2, 3, 6, 7])),
+            ("the image, channels last", &[None, None, None, Some(3)], at(2, Some([6, 7])), Ok(vec![2, 6, 7, 3])),
+            ("an image says nothing of a vector", &[None, Some(4)], at(2, Some([6, 7])), Ok(vec![2, 4])),
+            ("free and not given", &[None, Some(3), None, None], at(1, None), Err("leaves dimension 2 free")),
+            ("another batch", &[Some(1), Some(3)], at(4, None), Err("has 1 in dimension 0, not 4")),
         ] {
             match (shape(&port(dims), sizes), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{name}"),
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn noise_has_unit_variance_and_a_bound_on_its_size() {
-        let sizes = Sizes { batch: 1, image: None, channels_last: false };
+        let sizes = Sizes { batch: 1, image: None };
         let made = inputs(&[port(&[None, Some(40_000)])], sizes, 40_000, 1).unwrap();
         let data = made[0].1.data();
         let mean = data.iter().sum::<f32>() / 40_000.0;
