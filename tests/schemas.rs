@@ -1,4 +1,4 @@
-//! The JSON Schemas of profiles and plans say what the readers do; judged by a validator that is not ours.
+//! The JSON Schemas of profiles and plans say what the readers do.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic too")]
 
 use std::fs;
@@ -6,36 +6,15 @@ use std::fs;
 use bbc::profile::plan::{self, Plan};
 use bbc::profile::{self, Profile};
 use bbc::yaml;
-use boon::{Compiler, Draft, SchemaIndex, Schemas};
 use serde_json::Value;
+
+#[path = "support/validator.rs"]
+mod validator;
+
+use validator::Validator;
 
 const PROFILE: &str = include_str!("../schema/profile.example.yaml");
 const PLAN: &str = include_str!("../schema/plan.example.yaml");
-
-/// A schema, ready to judge.
-struct Validator {
-    schemas: Schemas,
-    index: SchemaIndex,
-}
-
-impl Validator {
-    fn faults(&self, value: &Value) -> Vec<String> {
-        self.schemas.validate(value, self.index).err().map(|error| format!("{error:#}")).into_iter().collect()
-    }
-
-    fn is_valid(&self, value: &Value) -> bool {
-        self.faults(value).is_empty()
-    }
-}
-
-/// The schema; compiling it checks it against the schema of schemas.
-fn validator(schema: &str) -> Validator {
-    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-    compiler.set_default_draft(Draft::V2020_12);
-    compiler.add_resource("schema.json", serde_json::from_str(schema).unwrap()).unwrap();
-    let index = compiler.compile("schema.json", &mut schemas).unwrap();
-    Validator { schemas, index }
-}
 
 fn faults(validator: &Validator, text: &str) -> Vec<String> {
     validator.faults(&yaml::read(text).unwrap())
@@ -43,7 +22,7 @@ fn faults(validator: &Validator, text: &str) -> Vec<String> {
 
 #[test]
 fn recorded_profiles_and_examples_are_valid() {
-    let (profiles, plans) = (validator(profile::SCHEMA), validator(plan::SCHEMA));
+    let (profiles, plans) = (Validator::of(profile::SCHEMA), Validator::of(plan::SCHEMA));
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/profiles");
     let recorded = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let recorded = recorded.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
@@ -62,7 +41,7 @@ fn recorded_profiles_and_examples_are_valid() {
 /// Each has one thing wrong; the schema and the reader agree that it is wrong.
 #[test]
 fn what_the_reader_refuses_the_schema_refuses() {
-    let (profiles, plans) = (validator(profile::SCHEMA), validator(plan::SCHEMA));
+    let (profiles, plans) = (Validator::of(profile::SCHEMA), Validator::of(plan::SCHEMA));
     for (from, to) in [
         ("format: 1", "format: 2"),
         ("format: 1", "formt: 1"),
@@ -128,7 +107,7 @@ fn both_know_the_same_keys() {
     type Reads = fn(&str) -> bool;
     let reads: [Reads; 2] = [|text| Profile::read(text).is_ok(), |text| Plan::read(text).is_ok()];
     for ((example, schema), reads) in [(PROFILE, profile::SCHEMA), (PLAN, plan::SCHEMA)].into_iter().zip(reads) {
-        let (validator, value) = (validator(schema), yaml::read::<Value>(example).unwrap());
+        let (validator, value) = (Validator::of(schema), yaml::read::<Value>(example).unwrap());
         let mut found = Vec::new();
         places(&value, String::new(), &mut found);
         assert!(found.len() > 5);
@@ -136,13 +115,13 @@ fn both_know_the_same_keys() {
             let free = pointer == "/versions";
             let mut more = value.clone();
             more.pointer_mut(&pointer).unwrap()["unheard_of"] = "of".into();
-            assert_eq!(validator.is_valid(&more), free, "{pointer}");
+            assert_eq!(validator.faults(&more).is_empty(), free, "{pointer}");
             assert_eq!(reads(&yaml::write(&more).unwrap()), free, "{pointer}");
             for key in value.pointer(&pointer).unwrap().as_object().unwrap().keys().filter(|_| !free) {
                 let mut less = value.clone();
                 less.pointer_mut(&pointer).unwrap().as_object_mut().unwrap().remove(key);
                 let text = yaml::write(&less).unwrap();
-                assert_eq!(validator.is_valid(&less), reads(&text), "without {key} in {pointer}");
+                assert_eq!(validator.faults(&less).is_empty(), reads(&text), "without {key} in {pointer}");
             }
         }
     }

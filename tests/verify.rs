@@ -17,8 +17,11 @@ mod folder;
 #[path = "support/hostile.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
 mod hostile;
+#[path = "support/validator.rs"]
+mod validator;
 
 use folder::{Folder, text};
+use validator::Validator;
 
 /// A folder with a copy of a committed model.
 fn with_model(name: &str) -> Folder {
@@ -70,8 +73,7 @@ fn a_good_model_holds() {
 
 #[test]
 fn the_document_is_as_its_schema_says() {
-    let schema = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/verify.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let schema = Validator::of(include_str!("../schema/verify.schema.json"));
     let folder = with_model("conv.onnx");
     folder.write("broken.onnx", "no model");
     folder.bbc("verify model.onnx --write-golden golden");
@@ -86,91 +88,38 @@ fn the_document_is_as_its_schema_says() {
         let output = folder.bbc(words);
         assert_eq!(output.status.code(), Some(code), "{words}: {}", text(&output.stderr));
         let report = json(&output);
-        let faults = faults(&schema, &schema, &report, "");
-        assert!(faults.is_empty(), "{words}: {faults:?}");
+        assert_eq!(schema.faults(&report), Vec::<String>::new(), "{words}");
     }
     // It tells what is wrong, too.
-    let (mut more, mut less) = (json(&folder.bbc("verify --json model.onnx")), Value::Null);
-    assert_ne!(faults(&schema, &schema, &less, ""), Vec::<String>::new());
-    more["models"][0]["checks"][0]["status"] = "perhaps".into();
-    assert_eq!(faults(&schema, &schema, &more, ""), ["/models/0/checks/0/status: enum"]);
-    less = more["models"][0]["checks"][11].take();
-    less["status"] = "failed".into();
-    less.as_object_mut().unwrap().remove("message");
-    more["models"][0]["checks"][0]["status"] = "passed".into();
-    more["models"][0]["checks"][11] = less;
-    assert_eq!(faults(&schema, &schema, &more, ""), ["/models/0/checks/11: required"]);
+    let report = json(&folder.bbc("verify --json model.onnx"));
+    let spoilt = |change: &dyn Fn(&mut Value)| {
+        let mut report = report.clone();
+        change(&mut report["models"][0]["checks"]);
+        schema.faults(&report).join("\n")
+    };
+    assert_eq!(spoilt(&|_| ()), "");
+    assert!(spoilt(&|checks| checks[0]["status"] = "perhaps".into()).contains("/models/0/checks/0/status"));
+    assert!(spoilt(&|checks| checks[0]["mood"] = "good".into()).contains("mood"));
+    assert!(spoilt(&|checks| drop(checks.as_array_mut().unwrap().pop())).contains("/models/0/checks"));
+    let no_reason = spoilt(&|checks| {
+        checks[11]["status"] = "failed".into();
+        checks[11].as_object_mut().unwrap().remove("message");
+    });
+    assert!(no_reason.contains("message"), "{no_reason}");
 }
 
-/// What is wrong with a value by a schema, in the words of JSON Schema that ours uses; it fails at any other.
-fn faults(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let list = |rule: &Value| rule.as_array().cloned().unwrap_or_else(|| vec![rule.clone()]);
-    let is = |ty: &Value| match ty.as_str().unwrap() {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_u64() || value.is_i64(),
-        "number" => value.is_number(),
-        "null" => value.is_null(),
-        other => panic!("type {other}"),
-    };
-    let length = || value.as_array().map_or(0, |array| array.len() as u64);
-    for (key, rule) in schema.as_object().unwrap() {
-        let holds = match key.as_str() {
-            "$schema" | "$defs" | "title" | "description" | "if" => true,
-            "$ref" => {
-                let target = root.pointer(rule.as_str().unwrap().strip_prefix('#').unwrap()).expect("a definition");
-                found.extend(faults(root, target, value, path));
-                true
-            }
-            "type" => list(rule).iter().any(is),
-            "const" => value == rule,
-            "enum" => list(rule).contains(value),
-            "minimum" => value.as_f64().is_none_or(|n| n >= rule.as_f64().unwrap()),
-            "minItems" => length() >= rule.as_u64().unwrap(),
-            "maxItems" => length() <= rule.as_u64().unwrap(),
-            "required" => list(rule).iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
-            "properties" => {
-                for (name, rule) in rule.as_object().unwrap() {
-                    if let Some(value) = value.get(name) {
-                        found.extend(faults(root, rule, value, &format!("{path}/{name}")));
-                    }
-                }
-                true
-            }
-            "additionalProperties" => {
-                let empty = serde_json::Map::new();
-                let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
-                let others = value.as_object().into_iter().flatten().filter(|(name, _)| !known.contains_key(*name));
-                for (name, value) in others {
-                    match rule {
-                        Value::Bool(false) => found.push(format!("{path}/{name}: {key}")),
-                        rule => found.extend(faults(root, rule, value, &format!("{path}/{name}"))),
-                    }
-                }
-                true
-            }
-            "items" => {
-                for (at, value) in value.as_array().into_iter().flatten().enumerate() {
-                    found.extend(faults(root, rule, value, &format!("{path}/{at}")));
-                }
-                true
-            }
-            "else" => {
-                if !faults(root, &schema["if"], value, path).is_empty() {
-                    found.extend(faults(root, rule, value, path));
-                }
-                true
-            }
-            other => panic!("keyword {other}"),
-        };
-        if !holds {
-            found.push(format!("{path}: {key}"));
-        }
+/// What was not made took no time.
+#[test]
+fn checks_that_were_skipped_have_no_duration() {
+    let folder = with_model("conv.onnx");
+    for words in ["", "--no-run", "--reference golden"] {
+        folder.bbc("verify model.onnx --write-golden golden");
+        let report = json(&folder.bbc(&format!("verify --json model.onnx {words}")));
+        let checks = report["models"][0]["checks"].as_array().unwrap();
+        let skipped: Vec<&Value> = checks.iter().filter(|check| check["status"] == "skipped").collect();
+        assert!(skipped.len() > 3);
+        assert!(skipped.iter().all(|check| check["seconds"].is_null()), "{skipped:?}");
     }
-    found
 }
 
 /// What CI servers ask of JUnit's XML: suites with their counts, cases with name and class, the kind of each result.
@@ -250,6 +199,85 @@ fn what_cannot_be_judged_ends_with_2() {
     }
 }
 
+/// A report never takes the place of a file that the question is about.
+#[test]
+fn no_input_is_written_over() {
+    let folder = with_model("conv.onnx");
+    fs::copy(folder.path("model.onnx"), folder.path("other.onnx")).unwrap();
+    fs::create_dir(folder.path("sub")).unwrap();
+    folder.write("profile.yaml", include_str!("../schema/profile.example.yaml"));
+    assert_eq!(folder.bbc("verify model.onnx --write-golden golden").status.code(), Some(0));
+    let mut model = hostile::base();
+    let weight = &mut model.graph.as_mut().unwrap().initializer[0];
+    let data = weight.raw_data.take().unwrap();
+    weight.data_location = Some(DataLocation::External.into());
+    let entry = StringStringEntryProto { key: Some("location".into()), value: Some("weights.data".into()) };
+    weight.external_data = vec![entry];
+    fs::write(folder.path("sub/beside.onnx"), model.encode_to_vec()).unwrap();
+    fs::write(folder.path("sub/weights.data"), &data).unwrap();
+    assert_eq!(folder.bbc("verify sub/beside.onnx").status.code(), Some(0));
+    for (words, file) in [
+        ("model.onnx other.onnx", "other.onnx"),
+        ("model.onnx --profile profile.yaml", "profile.yaml"),
+        ("model.onnx --base-model other.onnx", "other.onnx"),
+        ("model.onnx --reference other.onnx", "./other.onnx"),
+        ("model.onnx --reference golden", "golden/test_data_set_1/output_0.pb"),
+        ("sub/beside.onnx", "sub/weights.data"),
+        ("other.onnx sub/beside.onnx", "sub/weights.data"),
+    ] {
+        let before = fs::read(folder.path(file)).unwrap();
+        let output = folder.bbc(&format!("verify {words} --junit {file}"));
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", text(&output.stdout));
+        assert_eq!(text(&output.stdout), "", "{words}");
+        assert!(text(&output.stderr).contains("--junit"), "{words}: {}", text(&output.stderr));
+        assert_eq!(fs::read(folder.path(file)).unwrap(), before, "{words}");
+    }
+}
+
+/// A profile or a base model that cannot be read says nothing of any model.
+#[test]
+fn what_models_are_held_against_is_not_theirs() {
+    let folder = with_model("conv.onnx");
+    fs::copy(folder.path("model.onnx"), folder.path("other.onnx")).unwrap();
+    for (words, says) in [
+        ("--profile none.yaml", "none.yaml"),
+        ("--base-model none.onnx", "none.onnx"),
+        ("--base-model nonet50", "nonet50"),
+    ] {
+        let output = folder.bbc(&format!("verify --json model.onnx other.onnx --no-run {words}"));
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert_eq!(text(&output.stdout), "", "{words}");
+        assert!(text(&output.stderr).contains(says), "{words}: {}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("other.onnx"), "{words}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn sizes_that_are_given_are_those_of_the_model() {
+    let folder = with_model("conv.onnx");
+    for (words, says) in [
+        ("--input-shapes y:1x2x8x8", "the model has no input `y` to give sizes to; it has `x`"),
+        ("--input-shapes x:1x2x8x9", "input `x` has 8 in dimension 3; 9 is given"),
+        ("--input-shapes x:1x2", "2 sizes are given for input `x`"),
+        ("--input-shapes x:2x2x8x8 --batch 3", "the sizes that are given are of batch 2, and [3] are asked for"),
+        ("--input-shapes x:2x2x8x8 --input-shapes x:3x2x8x8", "`--input-shapes` gives `x` two shapes"),
+        ("--input-shapes x:1xNx8x8", "write a name and sizes"),
+    ] {
+        let output = folder.bbc(&format!("verify model.onnx {words}"));
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", text(&output.stdout));
+        assert!(text(&output.stderr).contains(says), "{words}: {}", text(&output.stderr));
+    }
+    for (words, says) in [
+        ("--input-shapes x:5x2x8x8", "at batch 5, on `x` f32[5,2,8,8]"),
+        ("--input-shapes x:5x2x8x8 --batch 5", "at batch 5, on `x` f32[5,2,8,8]"),
+        ("--input-shapes x:Nx2x8x8", "at batch 1, 3, 8, on `x` f32[1,2,8,8]"),
+        ("--input-shapes x:[N,2,8,8] --batch 2,4", "at batch 2, 4, on `x` f32[2,2,8,8]"),
+    ] {
+        let report = json(&folder.bbc(&format!("verify --json model.onnx {words}")));
+        assert_eq!(check(&report, "run")["message"], says, "{words}");
+    }
+}
+
 /// The runtime that is fetched for tests is the build without GPUs.
 #[test]
 fn a_provider_is_proven_or_said_to_be_missing() {
@@ -308,6 +336,33 @@ fn outputs_are_compared_with_stored_ones() {
     assert!(text(&output.stdout).contains("f32 within rtol 1e-3, atol 6e-1"), "{}", text(&output.stdout));
 }
 
+/// Sets take the place of those before them, more or fewer; nothing else does.
+#[test]
+fn stored_sets_replace_each_other_and_nothing_else() {
+    let folder = with_model("conv.onnx");
+    assert_eq!(folder.bbc("verify model.onnx --write-golden golden --batch 1,2").status.code(), Some(0));
+    assert_eq!(folder.bbc("verify model.onnx --write-golden golden --batch 4").status.code(), Some(0));
+    let sets = || {
+        let mut names: Vec<_> = fs::read_dir(folder.path("golden")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(sets(), ["test_data_set_0"]);
+    folder.write("golden/test_data_set_0/notes.txt", "mine");
+    let output = folder.bbc("verify model.onnx --write-golden golden");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("`notes.txt` in it is no stored tensor"), "{}", text(&output.stderr));
+    assert_eq!(sets(), ["test_data_set_0"]);
+    assert_eq!(fs::read_dir(folder.path("golden/test_data_set_0")).unwrap().count(), 3);
+    // A model that does not hold leaves them as they are.
+    fs::remove_file(folder.path("golden/test_data_set_0/notes.txt")).unwrap();
+    folder.write("broken.onnx", "no model");
+    assert_eq!(folder.bbc("verify broken.onnx --write-golden golden").status.code(), Some(1));
+    assert_eq!(folder.bbc("verify broken.onnx --write-golden new").status.code(), Some(1));
+    assert_eq!(sets(), ["test_data_set_0"]);
+    assert!(!folder.path("new").exists());
+}
+
 /// A network in which one weight of one layer is changed parts from the original there, and is said to.
 #[test]
 fn the_first_divergence_is_named() {
@@ -350,6 +405,15 @@ fn the_first_divergence_is_named() {
     let report = json(&folder.bbc("verify --json b.onnx --reference a.onnx --first-divergence"));
     let message = check(&report, "first-divergence")["message"].as_str().unwrap();
     assert!(message.contains(&format!("of node `{}` (Conv)", changed.name())), "{message}");
+    // Where nothing can be compared, that is what is said.
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/half.onnx");
+    fs::copy(fixture, folder.path("half.onnx")).unwrap();
+    for reference in ["half.onnx", "none.npz"] {
+        let words = format!("verify --json a.onnx --reference {reference} --first-divergence");
+        let report = json(&folder.bbc(&words));
+        assert_ne!(check(&report, "reference")["status"], "passed");
+        assert_eq!(check(&report, "first-divergence")["message"], "there is nothing to compare: see `reference`");
+    }
     // A model agrees with itself.
     let report = json(&folder.bbc("verify --json a.onnx --reference a.onnx --first-divergence"));
     assert_eq!(check(&report, "reference")["status"], "passed");

@@ -7,6 +7,7 @@
 //! It is stricter than protobuf: a message that is given in several pieces, which readers put together each in their own
 //! way, is refused.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::mem::size_of;
 
@@ -134,6 +135,14 @@ pub struct Scanned {
     pub tensors: Vec<StoredTensor>,
     /// Length of the file.
     pub bytes: u64,
+}
+
+impl Scanned {
+    /// Where the model says that its external data is, each place once.
+    pub fn locations(&self) -> BTreeSet<&str> {
+        let entries = self.tensors.iter().flat_map(|stored| &stored.proto.external_data);
+        entries.filter(|entry| entry.key() == "location").map(|entry| entry.value()).collect()
+    }
 }
 
 /// Reads the structure of a model.

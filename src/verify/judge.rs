@@ -27,6 +27,12 @@ use crate::tensor::element_count;
 const IMAGE: u32 = 224;
 const LENGTH: u32 = 16;
 
+/// Batch sizes that a model with a free batch is run at if no others are asked for.
+pub const BATCHES: [u32; 3] = [1, 3, 8];
+
+/// Why there is nothing to compare or to store.
+const UNRUN: &str = "the model was not run at every batch size";
+
 /// What is to be found out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
@@ -38,12 +44,12 @@ pub struct Request {
     pub prove_provider: bool,
     /// Threads that work on one node.
     pub threads: Option<NonZero<usize>>,
-    /// Batch sizes that a model with a free batch is run at.
+    /// Batch sizes that a model with a free batch is run at, unless its sizes are given; [`BATCHES`] if there are none.
     pub batches: Vec<u32>,
     /// Dimensions of outputs as the file declares them, by name. The runtime knows those that it has worked out itself.
     pub declared: BTreeMap<String, Vec<PortDim>>,
-    /// Sizes of inputs that leave some free, by name.
-    pub sizes: BTreeMap<String, Vec<u32>>,
+    /// Sizes of inputs that leave some free, by name; `None` for the batch.
+    pub sizes: BTreeMap<String, Vec<Option<u32>>>,
     /// Most bytes of an input or output.
     pub max_bytes: u64,
     /// What the outputs are compared with.
@@ -93,7 +99,7 @@ type Pairs<'a> = Vec<(&'a (String, Array), &'a Array)>;
 
 /// Makes the checks and tells what they came to, each as soon as it is known.
 pub fn judge(runtime: &Runtime, request: &Request, tell: &mut dyn FnMut(Event)) {
-    let mut judge = Judge { runtime, request, tell, told: HashSet::new(), begun: Instant::now() };
+    let mut judge = Judge { runtime, request, tell, told: HashSet::new(), begun: None };
     judge.all();
 }
 
@@ -102,7 +108,8 @@ struct Judge<'r> {
     request: &'r Request,
     tell: &'r mut dyn FnMut(Event),
     told: HashSet<String>,
-    begun: Instant,
+    /// When the check began that is being made.
+    begun: Option<Instant>,
 }
 
 /// A run that went well.
@@ -114,13 +121,14 @@ struct Ran {
 
 impl Judge<'_> {
     fn begin(&mut self, what: &str) {
-        self.begun = Instant::now();
+        self.begun = Some(Instant::now());
         (self.tell)(Event::Begin(what.to_owned()));
     }
 
     fn done(&mut self, checked: Checked) {
         self.told.insert(checked.name.clone());
-        let seconds = Some(self.begun.elapsed().as_secs_f64());
+        // What was not begun takes no time.
+        let seconds = self.begun.take().map(|begun| begun.elapsed().as_secs_f64());
         (self.tell)(Event::Done(Box::new(Checked { seconds, ..checked })));
     }
 
@@ -173,9 +181,12 @@ impl Judge<'_> {
     /// Runs the model at every batch size, and looks at what comes out.
     fn runs(&mut self, session: &mut Session) -> Vec<Ran> {
         self.begin("run");
-        let (batches, is_free) = batches(session.inputs(), &self.request.batches);
         let mut ran: Vec<Ran> = Vec::new();
         let mut trouble: Option<Checked> = None;
+        let (batches, is_free) = wanted_batches(session.inputs(), self.request).unwrap_or_else(|why| {
+            trouble = Some(Checked::error("run", why));
+            (Vec::new(), false)
+        });
         let mut guessed = false;
         for &batch in &batches {
             let made = self.inputs(session.inputs(), batch, Noise::Symmetric);
@@ -301,7 +312,7 @@ impl Judge<'_> {
             return self.done(Checked::skipped("providers", "`--provider` was not given"));
         }
         if ran.is_empty() {
-            return self.done(Checked::skipped("providers", "the model was not run"));
+            return self.done(Checked::skipped("providers", UNRUN));
         }
         self.begin("providers");
         let provider = self.request.provider;
@@ -346,6 +357,9 @@ impl Judge<'_> {
             Ok(expected) => expected,
             Err(checked) => {
                 self.done(checked);
+                if self.request.first_divergence {
+                    self.done(Checked::skipped("first-divergence", "there is nothing to compare: see `reference`"));
+                }
                 return;
             }
         };
@@ -464,7 +478,7 @@ impl Judge<'_> {
 
     fn other_model(&self, session: &mut Session, path: &Path, ran: &[Ran]) -> Result<Vec<(TestSet, Named)>, Checked> {
         if ran.is_empty() {
-            return Err(Checked::skipped("reference", "the model was not run"));
+            return Err(Checked::skipped("reference", UNRUN));
         }
         let mut other = Session::from_file(self.runtime, path, &self.reference_options())
             .map_err(|error| Checked::error("reference", format!("the reference cannot be loaded: {error}")))?;
@@ -496,7 +510,7 @@ impl Judge<'_> {
     fn golden(&mut self, ran: &[Ran]) {
         let Some(folder) = &self.request.golden else { return };
         if ran.is_empty() {
-            return self.done(Checked::skipped("golden", "the model was not run"));
+            return self.done(Checked::skipped("golden", UNRUN));
         }
         self.begin("golden");
         let write = |(n, ran): (usize, &Ran)| {
@@ -515,7 +529,7 @@ impl Judge<'_> {
 
     /// Inputs of a batch; whether sizes in them were guessed.
     fn inputs(&self, ports: &[Port], batch: u32, noise: Noise) -> Result<(Named, bool), String> {
-        let mut symbols: HashMap<&str, u32> = HashMap::new();
+        let mut symbols = given_symbols(ports, self.request)?;
         let mut guessed = false;
         let mut inputs = Vec::new();
         for port in ports {
@@ -523,22 +537,15 @@ impl Judge<'_> {
                 return Err(format!("input `{}` is {}, which cannot be made up", port.name, port.ty));
             };
             let given = self.request.sizes.get(&port.name);
-            if given.is_some_and(|given| given.len() != port.dims.len()) {
-                return Err(format!(
-                    "`--input-shapes` has another number of dimensions for `{}` than {}",
-                    port.name, port.ty
-                ));
-            }
             let mut shape = Vec::new();
             for (at, dim) in port.dims.iter().enumerate() {
                 let symbol = if let PortDim::Named(name) = dim { Some(name.as_str()) } else { None };
-                let size = match (dim, given) {
+                let size = match (dim, given.and_then(|given| given[at])) {
                     (PortDim::Fixed(size), _) => *size,
-                    _ if at == 0 => batch,
-                    (_, Some(given)) => given[at],
+                    (_, Some(size)) => size,
                     _ => symbol.and_then(|name| symbols.get(name)).copied().unwrap_or_else(|| {
-                        guessed = true;
-                        guess(port, at)
+                        guessed |= at > 0;
+                        if at == 0 { batch } else { guess(port, at) }
                     }),
                 };
                 if let Some(symbol) = symbol {
@@ -605,6 +612,58 @@ fn guess(port: &Port, at: usize) -> u32 {
         (4, 3) if !is(1, &[1, 3, 4]) && matches!(port.dims[1], PortDim::Fixed(_)) => 3,
         (4, _) => IMAGE,
         _ => LENGTH,
+    }
+}
+
+/// The sizes that are given for named dimensions, if what is given is of inputs that there are and contradicts neither
+/// them nor each other.
+fn given_symbols<'p>(ports: &'p [Port], request: &Request) -> Result<HashMap<&'p str, u32>, String> {
+    let mut symbols: HashMap<&str, u32> = HashMap::new();
+    for (name, given) in &request.sizes {
+        let Some(port) = ports.iter().find(|port| port.name == *name) else {
+            let names: Vec<String> = ports.iter().map(|port| format!("`{}`", port.name)).collect();
+            return Err(format!("the model has no input `{name}` to give sizes to; it has {}", names.join(", ")));
+        };
+        if given.len() != port.dims.len() {
+            let (wrong, right) = (given.len(), &port.ty);
+            return Err(format!("{wrong} sizes are given for input `{name}`, which is {right}"));
+        }
+        for (at, (dim, size)) in port.dims.iter().zip(given).enumerate() {
+            match (dim, size) {
+                (PortDim::Fixed(fixed), Some(size)) if size != fixed => {
+                    return Err(format!("input `{name}` has {fixed} in dimension {at}; {size} is given"));
+                }
+                (PortDim::Named(symbol), Some(size)) => {
+                    let known = *symbols.entry(symbol).or_insert(*size);
+                    if known != *size {
+                        return Err(format!(
+                            "`{symbol}` is one size in all inputs; {known} and {size} are given for it"
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(symbols)
+}
+
+/// The batch sizes to run at, and whether they are the model's to choose: those that are asked for, unless sizes are
+/// given that have one.
+fn wanted_batches(ports: &[Port], request: &Request) -> Result<(Vec<u32>, bool), String> {
+    let symbols = given_symbols(ports, request)?;
+    let given = ports.first().and_then(|port| match port.dims.first()? {
+        PortDim::Fixed(_) => None,
+        PortDim::Named(symbol) if symbols.contains_key(symbol.as_str()) => symbols.get(symbol.as_str()).copied(),
+        PortDim::Named(_) | PortDim::Unknown => *request.sizes.get(&port.name)?.first()?,
+    });
+    match given {
+        Some(batch) if request.batches.iter().any(|wanted| *wanted != batch) => {
+            Err(format!("the sizes that are given are of batch {batch}, and {:?} are asked for", request.batches))
+        }
+        Some(batch) => Ok((vec![batch], true)),
+        None if request.batches.is_empty() => Ok(batches(ports, &BATCHES)),
+        None => Ok(batches(ports, &request.batches)),
     }
 }
 

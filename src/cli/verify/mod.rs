@@ -8,17 +8,21 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bbc::census::Census;
+use bbc::onnx::scan::Scanned;
 use bbc::onnx::structure::{Limits, MAX_TENSOR_BYTES};
 use bbc::onnx::summary::{FileDim, outputs};
+use bbc::runtime::library::Library;
 use bbc::runtime::provider::Provider;
 use bbc::runtime::session::PortDim;
 use bbc::verify::judge::{CHECKS, Reference, Request};
 use bbc::verify::outcome::{Checked, Status};
 
+use self::golden::Golden;
 use self::report::{ModelReport, Report};
 use super::census::BaseArgs;
 use super::contract::{self, Beside};
-use super::failure::{Explain, Failure};
+use super::failure::Failure;
 use super::{Global, Outcome, files, ort, output};
 
 pub(crate) mod child;
@@ -90,12 +94,13 @@ struct RunArgs {
     /// Processor threads
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
-    /// Batch sizes for a model that leaves its batch free
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,3,8", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Batch sizes for a model that leaves its batch free; 1, 3 and 8 if not given
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     batch: Vec<u32>,
-    /// Sizes of an input that leaves others than its batch free: `image:1x3x640x640`; may be given several times
+    /// Sizes of an input that leaves some free: `image:1x3x640x640`, or `image:Nx3x640x640` for every batch size; may be
+    /// given several times
     #[arg(long, visible_alias = "shapes", value_name = "NAME:SIZES", value_parser = input_shape)]
-    input_shapes: Vec<(String, Vec<u32>)>,
+    input_shapes: Vec<(String, Vec<Option<u32>>)>,
     /// Compare with this: another model, a folder with `test_data_set_0` or with `input_0.pb` and `output_0.pb`, or an
     /// `.npz` with arrays named as inputs and outputs
     #[arg(long, value_name = "PATH")]
@@ -156,29 +161,55 @@ fn tolerance(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "write a number, 0 or above".to_owned())
 }
 
-fn input_shape(text: &str) -> Result<(String, Vec<u32>), String> {
-    let wrong = || "write a name and sizes: `image:1x3x224x224`".to_owned();
+/// The name of an input and its sizes; `None` for the batch, which only the first can be.
+fn input_shape(text: &str) -> Result<(String, Vec<Option<u32>>), String> {
+    let wrong = || "write a name and sizes: `image:1x3x224x224`, or `N` in place of the first for the batch".to_owned();
     let (name, sizes) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let sizes = sizes.trim_matches(['[', ']']).split(['x', ',']);
-    let sizes = sizes.map(|size| size.parse().ok().filter(|&n| n > 0)).collect::<Option<Vec<u32>>>();
-    Ok((name.to_owned(), sizes.ok_or_else(wrong)?))
+    let sizes = sizes.trim_matches(['[', ']']).split(['x', ',']).enumerate();
+    let size = |(at, size): (usize, &str)| match size.trim() {
+        "N" if at == 0 => Some(None),
+        size => size.parse().ok().filter(|&n| n > 0).map(Some),
+    };
+    Ok((name.to_owned(), sizes.map(size).collect::<Option<Vec<_>>>().ok_or_else(wrong)?))
 }
 
 /// Checks the models and prints what was found.
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
-    let mut named: Vec<(&str, Option<&Path>)> = vec![("`--junit`", args.junit.as_deref())];
-    named.extend(args.models.iter().map(|model| ("a model", Some(model.as_path()))).take(1));
-    files::distinct(&named)?;
     if args.models.len() > 1 && (args.run.reference.is_some() || args.run.write_golden.is_some()) {
         return Err(Failure::new("`--reference` and `--write-golden` belong to one model; several are given"));
     }
+    let sizes = args.run.sizes()?;
+    args.spare_inputs()?;
     let junit = args.junit.as_deref().map(files::Staged::beside).transpose()?;
-    let one = |model: &PathBuf| match verify(args, global, model) {
-        // Of several models the others are judged all the same.
-        Err(failure) if args.models.len() > 1 => Ok(ModelReport::unread(model, &failure)),
-        result => result,
-    };
-    let models = args.models.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let promised = Promised::read(args, global)?;
+    let limits = args.structure.limits();
+    let reference = args.run.reference.as_deref().map(|path| reference(path, &limits)).transpose()?;
+    let mut golden = args.run.write_golden.as_deref().map(Golden::begin).transpose()?;
+    let mut models = Vec::new();
+    for model in &args.models {
+        models.push(match structure::of(model, &limits) {
+            // Of several models the others are judged all the same.
+            Err(failure) if args.models.len() > 1 => ModelReport::unread(model, &failure),
+            report => report?,
+        });
+    }
+    spare_data(args, &models)?;
+    let is_run = !args.no_run && models.iter().any(|report| report.verdict() == Status::Passed);
+    let library = is_run.then(|| ort::library(global));
+    for (report, model) in models.iter_mut().zip(&args.models).filter(|(report, _)| report.was_read()) {
+        let contract = promised.contract(report);
+        let judged = match &library {
+            _ if args.no_run => skipped("`--no-run` was given"),
+            Some(Ok(library)) if report.verdict() == Status::Passed => {
+                let request = args.request(model, declared(report), sizes.clone(), reference.clone());
+                judged(library, request, golden.take(), &args.limits).unwrap_or_else(|failure| unloaded(&failure))
+            }
+            Some(Err(failure)) if report.verdict() == Status::Passed => unloaded(failure),
+            _ => skipped("the structure does not hold"),
+        };
+        report.checks.extend(judged);
+        report.checks.push(contract);
+    }
     let report = Report::new(models);
     if let Some(staged) = junit {
         let xml = junit::xml(&report)?;
@@ -197,35 +228,90 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
     }
 }
 
-fn limits(args: &Args) -> Limits {
-    Limits {
-        max_tensor_bytes: args.structure.max_tensor_bytes,
-        allow_control_flow: args.structure.allow_control_flow,
-        domains: args.structure.allow_domain.clone(),
+impl Args {
+    /// Refuses to write the report over a file that is read.
+    fn spare_inputs(&self) -> Result<(), Failure> {
+        let Some(junit) = self.junit.as_deref() else { return Ok(()) };
+        let models = self.models.iter().map(|path| ("a model", path));
+        let reference = self.run.reference.iter().map(|path| ("`--reference`", path));
+        let profile = self.contract.profile.iter().map(|path| ("`--profile`", path));
+        let bases = self.contract.base_model.iter().map(|path| ("`--base-model`", path));
+        for (what, path) in models.chain(reference).chain(profile).chain(bases) {
+            files::distinct(&[("`--junit`", Some(junit)), (what, Some(path))])?;
+        }
+        let folder = self.run.reference.as_deref().filter(|path| path.is_dir());
+        let is_stored = junit.extension().is_some_and(|extension| extension == "pb");
+        if let Some(folder) = folder
+            && is_stored
+            && files::behind_links(junit).starts_with(files::behind_links(folder))
+        {
+            return Err(Failure::new(format!("`--junit` is a tensor of `--reference`, `{}`", junit.display())));
+        }
+        Ok(())
     }
 }
 
-fn verify(args: &Args, global: &Global, model: &Path) -> Result<ModelReport, Failure> {
-    let limits = limits(args);
-    let mut report = structure::of(model, &limits)?;
-    let promised = contract(args, global, &report)?;
-    let unrun = if args.no_run {
-        Some("`--no-run` was given")
-    } else if report.verdict() != Status::Passed {
-        Some("the structure does not hold")
-    } else {
-        None
-    };
-    report.checks.extend(match unrun {
-        Some(why) => CHECKS.iter().map(|name| Checked::skipped(name, why)).collect(),
-        None => judged(args, global, model, declared(&report)).unwrap_or_else(|failure| {
-            let error = Checked::error("load", failure.to_string());
-            let rest = CHECKS.iter().filter(|name| **name != "load");
-            std::iter::once(error).chain(rest.map(|name| Checked::skipped(name, "the model was not loaded"))).collect()
-        }),
-    });
-    report.checks.push(promised);
-    Ok(report)
+/// The same for the external data of the models.
+fn spare_data(args: &Args, models: &[ModelReport]) -> Result<(), Failure> {
+    let Some(junit) = args.junit.as_deref() else { return Ok(()) };
+    for (report, model) in models.iter().zip(&args.models) {
+        let folder = model.parent().unwrap_or(Path::new(""));
+        for location in report.scanned.iter().flat_map(Scanned::locations) {
+            let data = folder.join(location);
+            files::distinct(&[("`--junit`", Some(junit)), ("data of a model", Some(&data))])?;
+        }
+    }
+    Ok(())
+}
+
+impl StructureArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            max_tensor_bytes: self.max_tensor_bytes,
+            allow_control_flow: self.allow_control_flow,
+            domains: self.allow_domain.clone(),
+        }
+    }
+}
+
+impl RunArgs {
+    /// The sizes of inputs by name.
+    fn sizes(&self) -> Result<BTreeMap<String, Vec<Option<u32>>>, Failure> {
+        let mut sizes = BTreeMap::new();
+        for (name, shape) in &self.input_shapes {
+            if sizes.insert(name.clone(), shape.clone()).is_some_and(|other| other != *shape) {
+                return Err(Failure::new(format!("`--input-shapes` gives `{name}` two shapes")));
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+/// What models of our own are held against.
+struct Promised {
+    bases: Option<Census>,
+    profile: Option<String>,
+}
+
+impl Promised {
+    fn read(args: &Args, global: &Global) -> Result<Self, Failure> {
+        let bases = BaseArgs::of(&args.contract.base_model).census(global)?;
+        let profile = args.contract.profile.as_deref().map(|path| files::read_text(path, MAX_TEXT)).transpose()?;
+        Ok(Self { bases, profile })
+    }
+
+    /// Whether a model of our own is what its metadata says.
+    fn contract(&self, report: &ModelReport) -> Checked {
+        let Some(scanned) = report.scanned.as_ref().filter(|_| report.verdict() == Status::Passed) else {
+            return Checked::skipped("contract", "the structure does not hold");
+        };
+        let beside = Beside { bases: self.bases.as_ref(), profile: self.profile.as_deref() };
+        match contract::check(&scanned.model, beside) {
+            None => Checked::skipped("contract", "the model carries no metadata of bbc"),
+            Some(findings) if findings.faults.is_empty() => Checked::passed("contract", findings.holds.join("\n")),
+            Some(findings) => Checked::failed("contract", findings.faults.join("\n")),
+        }
+    }
 }
 
 /// The dimensions that a file declares for its outputs.
@@ -240,74 +326,87 @@ fn declared(report: &ModelReport) -> BTreeMap<String, Vec<PortDim>> {
     ports.filter_map(|port| Some((port.name, port.dims?.into_iter().map(dim).collect()))).collect()
 }
 
-/// Whether a model of our own is what its metadata says.
-fn contract(args: &Args, global: &Global, report: &ModelReport) -> Result<Checked, Failure> {
-    let Some(scanned) = report.scanned.as_ref().filter(|_| report.verdict() == Status::Passed) else {
-        return Ok(Checked::skipped("contract", "the structure does not hold"));
-    };
-    let bases = BaseArgs::of(&args.contract.base_model).census(global)?;
-    let profile = args.contract.profile.as_deref().map(|path| files::read_text(path, MAX_TEXT)).transpose()?;
-    let beside = Beside { bases: bases.as_ref(), profile: profile.as_deref() };
-    Ok(match contract::check(&scanned.model, beside) {
-        None => Checked::skipped("contract", "the model carries no metadata of bbc"),
-        Some(findings) if findings.faults.is_empty() => Checked::passed("contract", findings.holds.join("\n")),
-        Some(findings) => Checked::failed("contract", findings.faults.join("\n")),
-    })
+/// Of a model that is not run.
+fn skipped(why: &str) -> Vec<Checked> {
+    CHECKS.iter().map(|name| Checked::skipped(name, why)).collect()
 }
 
-/// Has the model run in a process of its own.
+/// Of a model that could not be loaded, for no fault of its own.
+fn unloaded(failure: &Failure) -> Vec<Checked> {
+    let error = Checked::error("load", failure.to_string());
+    let rest = CHECKS.iter().filter(|name| **name != "load");
+    std::iter::once(error).chain(rest.map(|name| Checked::skipped(name, "the model was not loaded"))).collect()
+}
+
+impl Args {
+    fn request(
+        &self,
+        model: &Path,
+        declared: BTreeMap<String, Vec<PortDim>>,
+        sizes: BTreeMap<String, Vec<Option<u32>>>,
+        reference: Option<Reference>,
+    ) -> Request {
+        Request {
+            model: model.to_owned(),
+            provider: self.run.provider.unwrap_or(Provider::Cpu),
+            prove_provider: self.run.provider.is_some(),
+            threads: self.run.threads,
+            batches: self.run.batch.clone(),
+            declared,
+            sizes,
+            max_bytes: self.structure.max_tensor_bytes,
+            reference,
+            rtol: self.run.rtol,
+            atol: self.run.atol,
+            first_divergence: self.run.first_divergence,
+            golden: None,
+            scratch: PathBuf::new(),
+        }
+    }
+}
+
+impl LimitArgs {
+    fn of_child(&self) -> child::Limits {
+        let cpu_seconds = self.cpu_time.unwrap_or(self.timeout * 4).as_secs().max(1);
+        child::Limits { memory: self.max_memory, cpu_seconds }
+    }
+}
+
+/// Has a model run in a process of its own.
 fn judged(
-    args: &Args,
-    global: &Global,
-    model: &Path,
-    declared: BTreeMap<String, Vec<PortDim>>,
+    library: &Library,
+    request: Request,
+    golden: Option<Golden>,
+    limits: &LimitArgs,
 ) -> Result<Vec<Checked>, Failure> {
-    let library = ort::library(global)?;
-    let scratch =
-        tempfile::Builder::new().prefix("bbc-").tempdir().doing(|| "cannot make a temporary folder".into())?;
-    files::remove_on_interrupt(scratch.path().to_owned());
-    let golden = args.run.write_golden.as_deref().map(golden::Golden::begin).transpose()?;
+    let scratch = files::Scratch::new()?;
     let request = Request {
-        model: model.to_owned(),
-        provider: args.run.provider.unwrap_or(Provider::Cpu),
-        prove_provider: args.run.provider.is_some(),
-        threads: args.run.threads,
-        batches: args.run.batch.clone(),
-        declared,
-        sizes: args.run.input_shapes.iter().cloned().collect::<BTreeMap<_, _>>(),
-        max_bytes: args.structure.max_tensor_bytes,
-        reference: args.run.reference.as_deref().map(|path| reference(path, args)).transpose()?,
-        rtol: args.run.rtol,
-        atol: args.run.atol,
-        first_divergence: args.run.first_divergence,
         golden: golden.as_ref().map(|golden| golden.folder().to_owned()),
         scratch: scratch.path().to_owned(),
+        ..request
     };
-    let limits = child::Limits {
-        memory: args.limits.max_memory,
-        cpu_seconds: args.limits.cpu_time.unwrap_or(args.limits.timeout * 4).as_secs().max(1),
-    };
-    let bar = output::busy(&format!("running `{}`", model.display()));
-    let checks = child::judge(&library, &request, limits, args.limits.timeout);
+    let bar = output::busy(&format!("running `{}`", request.model.display()));
+    let checks = child::judge(library, &request, limits.of_child(), limits.timeout);
     bar.finish_and_clear();
-    let checks = checks?;
-    if let Some(golden) = golden
-        && checks.iter().any(|check| check.name == "golden" && check.status == Status::Passed)
+    let mut checks = checks?;
+    let stored = checks.iter_mut().find(|check| check.name == "golden" && check.status == Status::Passed);
+    if let (Some(golden), Some(check)) = (golden, stored)
+        && let Err(failure) = golden.finish()
     {
-        golden.finish()?;
+        *check = Checked::error("golden", failure.to_string());
     }
     Ok(checks)
 }
 
 /// What the path of a reference is: a folder of tensors, an archive, or else a model, whose structure has to hold.
-fn reference(path: &Path, args: &Args) -> Result<Reference, Failure> {
+fn reference(path: &Path, limits: &Limits) -> Result<Reference, Failure> {
     if path.is_dir() {
         return Ok(Reference::Sets(path.to_owned()));
     }
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
         return Ok(Reference::Archive(path.to_owned()));
     }
-    let report = structure::of(path, &limits(args))?;
+    let report = structure::of(path, limits)?;
     match report.checks.iter().find(|check| check.status == Status::Failed) {
         None => Ok(Reference::Model(path.to_owned())),
         Some(check) => {

@@ -84,6 +84,11 @@ impl ModelReport {
         }
     }
 
+    /// Whether there was a file to look at.
+    pub(super) fn was_read(&self) -> bool {
+        self.checks.len() == Aspect::ALL.len()
+    }
+
     /// Failed if a check failed, else in error if one could not be made.
     pub(crate) fn verdict(&self) -> Status {
         worst(self.checks.iter().map(|check| check.status))
