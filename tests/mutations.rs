@@ -9,6 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bbc::conv::Conv;
+use bbc::ir::{GraphBuilder, Seeded};
+use bbc::onnx::{Options, lower};
+use bbc::tensor::{Dim, TensorType};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -53,8 +57,21 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
             br#"{"size":[224,224],"crop":0.875,"interpolation":"bicubic","mean":[0,0,0],"std":[1,1,1]}"#.to_vec(),
         );
     }
+    if target == "onnx" {
+        files.push(large_model());
+    }
     assert!(files.len() >= 3, "{target}: {paths:?}");
     files
+}
+
+/// A model with more data in one tensor than is kept while the structure is looked at.
+fn large_model() -> Vec<u8> {
+    let mut g = GraphBuilder::new("large");
+    let x = g.input("image", TensorType::f32([1, 3, 8, 8].map(Dim::Fixed))).unwrap();
+    let x = g.conv("a", x, Conv::square(3), 32).unwrap();
+    let x = g.conv("b", x, Conv::square(3), 32).unwrap();
+    let graph = g.finish([("out", x)]).unwrap();
+    lower(&graph, &Options::default()).to_bytes(&Seeded(0))
 }
 
 /// A change to a file; places are shares of its length.

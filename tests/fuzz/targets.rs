@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::path::Path;
 
 use bbc::backbone::{Batch, Spec, generate};
 use bbc::census::Census;
 use bbc::image::{Picture, Preprocess};
 use bbc::ir::Seeded;
 use bbc::onnx::shapes::InputSizes;
+use bbc::onnx::stored::{tensor_from_bytes, tensor_to_bytes};
+use bbc::onnx::structure::{Aspect, Limits, examine};
 use bbc::onnx::summary::summarize;
 use bbc::onnx::survey::{survey, unknown_operands};
 use bbc::profile::Profile;
@@ -24,8 +27,24 @@ pub(crate) type Target = fn(&[u8]);
 pub(crate) const TARGETS: &[(&str, Target)] =
     &[("onnx", onnx), ("yaml", yaml), ("safetensors", safetensors), ("image", image)];
 
-/// A model: read, checked, and looked at in every way that a command looks at a file it does not run.
+/// A model: its structure examined as a stranger's, then read, checked, and looked at in every way that a command looks at
+/// a file it does not run. The same bytes are taken as a stored tensor.
 pub(crate) fn onnx(bytes: &[u8]) {
+    for allow_control_flow in [false, true] {
+        let limits = Limits { allow_control_flow, ..Limits::default() };
+        let examined = examine(Cursor::new(bytes), Path::new("nowhere"), &limits);
+        assert!(examined.scanned.is_some() || !examined.holds());
+        for fault in Aspect::ALL.into_iter().flat_map(|aspect| examined.faults(aspect)) {
+            assert!(!fault.to_string().is_empty());
+        }
+        if let Some(scanned) = examined.scanned {
+            assert!(scanned.bytes == bytes.len() as u64 && scanned.locations().len() <= bytes.len());
+        }
+    }
+    if let Ok((name, array)) = tensor_from_bytes(bytes) {
+        let again = tensor_from_bytes(&tensor_to_bytes(&name, &array)).expect("what was written is read");
+        assert!(again.0 == name && again.1.same(&array));
+    }
     let Ok(model) = bbc::onnx::read(bytes.to_vec().into()) else { return };
     if let Err(error) = bbc::onnx::check(&model) {
         assert!(!error.to_string().is_empty());
