@@ -7,8 +7,8 @@ use npyz::WriterBuilder;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
-use crate::tensor::Tensor;
-use crate::tensor::array::{Array, Data, ElementType};
+use crate::tensor::array::{Array, Data};
+use crate::tensor::{Tensor, element_count};
 
 /// The most characters a name keeps.
 const MAX_NAME: usize = 100;
@@ -80,7 +80,7 @@ pub enum ReadError {
 /// Nothing is written anywhere, whatever the entries are called; compressed entries are read as far as the limits go.
 ///
 /// # Errors
-/// If it is no archive of arrays of numbers in C order.
+/// If it is no archive of arrays of numbers.
 pub fn read(file: impl Read + Seek) -> Result<Vec<(String, Array)>, ReadError> {
     let mut archive = ZipArchive::new(file)?;
     if archive.len() > MAX_ARRAYS {
@@ -104,32 +104,84 @@ fn read_array(entry: &mut impl Read, left: &mut u64) -> Result<Array, String> {
         npyz::DType::Plain(ty) => ty.to_string(),
         other => other.descr(),
     };
-    let ty = match dtype.trim_matches('\'') {
-        "<f4" => ElementType::F32,
-        "<f8" => ElementType::F64,
-        "<f2" => ElementType::F16,
-        "|i1" => ElementType::I8,
-        "<i2" => ElementType::I16,
-        "<i4" => ElementType::I32,
-        "<i8" => ElementType::I64,
-        "|u1" => ElementType::U8,
-        "<u2" => ElementType::U16,
-        "<u4" => ElementType::U32,
-        "<u8" => ElementType::U64,
-        "|b1" => ElementType::Bool,
-        other => return Err(format!("its elements are `{other}`, which is not taken")),
-    };
-    if header.order() == npyz::Order::Fortran && header.shape().len() > 1 {
-        return Err("it is in Fortran order; store `numpy.ascontiguousarray` of it".to_owned());
-    }
+    let dtype = dtype.trim_matches('\'');
+    let is_big = dtype.starts_with('>');
     let shape: Option<Vec<u32>> = header.shape().iter().map(|&n| u32::try_from(n).ok()).collect();
     let too_large = || format!("its shape {:?} is too large", header.shape());
     let shape = shape.ok_or_else(too_large)?;
-    let bytes = crate::tensor::element_count(&shape).saturating_mul(ty.size());
-    *left = left.checked_sub(bytes).ok_or_else(too_large)?;
-    let mut data = Vec::new();
-    entry.take(bytes).read_to_end(&mut data).map_err(|error| error.to_string())?;
-    Array::new(shape, Data::from_le_bytes(ty, &data)).map_err(|error| error.to_string())
+    let count = element_count(&shape);
+    macro_rules! of {
+        ($variant:ident, $ty:ty) => {{
+            *left = left.checked_sub(count.saturating_mul(size_of::<$ty>() as u64)).ok_or_else(too_large)?;
+            let value = |bytes| if is_big { <$ty>::from_be_bytes(bytes) } else { <$ty>::from_le_bytes(bytes) };
+            let values = read_values(entry, count, value)?;
+            let is_turned = header.order() == npyz::Order::Fortran;
+            Data::$variant(if is_turned { from_fortran(&values, &shape) } else { values })
+        }};
+    }
+    let data = match dtype.get(1..).unwrap_or_default() {
+        "f4" => of!(F32, f32),
+        "f8" => of!(F64, f64),
+        "f2" => of!(F16, half::f16),
+        "i1" => of!(I8, i8),
+        "i2" => of!(I16, i16),
+        "i4" => of!(I32, i32),
+        "i8" => of!(I64, i64),
+        "u1" => of!(U8, u8),
+        "u2" => of!(U16, u16),
+        "u4" => of!(U32, u32),
+        "u8" => of!(U64, u64),
+        "b1" => match of!(U8, u8) {
+            Data::U8(values) => Data::Bool(values.into_iter().map(|value| value != 0).collect()),
+            data => data,
+        },
+        _ => return Err(format!("its elements are `{dtype}`, which is not taken")),
+    };
+    Array::new(shape, data).map_err(|error| error.to_string())
+}
+
+/// So many values; memory is taken for those, and no more.
+fn read_values<T, const N: usize>(
+    entry: &mut impl Read,
+    count: u64,
+    value: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, String> {
+    let no_memory = || format!("there is no memory for its {count} values");
+    let count = usize::try_from(count).map_err(|_| no_memory())?;
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| no_memory())?;
+    let mut buffer = [0; 1 << 13];
+    while values.len() < count {
+        let part = &mut buffer[..(count - values.len()).saturating_mul(N).min(1 << 13)];
+        entry.read_exact(part).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => format!("it ends before the last of its {count} values"),
+            _ => error.to_string(),
+        })?;
+        values.extend(part.as_chunks().0.iter().map(|bytes| value(*bytes)));
+    }
+    Ok(values)
+}
+
+/// Values whose first index runs fastest, in the order in which the last one does.
+fn from_fortran<T: Copy>(values: &[T], shape: &[u32]) -> Vec<T> {
+    let mut place = vec![0; shape.len()];
+    let mut at = 0;
+    let mut turned = Vec::with_capacity(values.len());
+    while turned.len() < values.len() {
+        turned.push(values[at]);
+        let mut step: usize = values.len();
+        for (index, &size) in place.iter_mut().zip(shape).rev() {
+            step /= size as usize;
+            *index += 1;
+            at += step;
+            if *index < size as usize {
+                break;
+            }
+            at -= step * size as usize;
+            *index = 0;
+        }
+    }
+    turned
 }
 
 /// Fails once and swallows the rest: an archive that is given up tries to write its end and prints when it cannot.
@@ -227,6 +279,46 @@ mod tests {
         assert_eq!(read(Cursor::new(&bytes)).unwrap(), [("a".to_owned(), array)]);
         let error = read(Cursor::new(&bytes[..bytes.len() / 2])).unwrap_err().to_string();
         assert!(error.starts_with("it is no NumPy archive, or is damaged"), "{error}");
+    }
+
+    /// Bytes as `numpy.save` writes them.
+    fn saved(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+        let header = format!("{header:<117}\n");
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn arrays_are_read_in_every_order() {
+        let read = |bytes: &[u8], most: u64| read_array(&mut Cursor::new(bytes), &mut most.clone());
+        let one_to_six = |shape: &[u32]| Array::new(shape, Data::I16((1..=6).collect())).unwrap();
+        let bytes = |values: [i16; 6], big: bool| -> Vec<u8> {
+            values.iter().flat_map(|n| if big { n.to_be_bytes() } else { n.to_le_bytes() }).collect()
+        };
+        for (descr, fortran, shape, values, expected) in [
+            ("<i2", "False", "(2, 3)", [1, 2, 3, 4, 5, 6], &[2, 3][..]),
+            ("<i2", "True", "(2, 3)", [1, 4, 2, 5, 3, 6], &[2, 3]),
+            (">i2", "False", "(2, 3)", [1, 2, 3, 4, 5, 6], &[2, 3]),
+            (">i2", "True", "(1, 3, 2)", [1, 3, 5, 2, 4, 6], &[1, 3, 2]),
+            ("<i2", "True", "(6,)", [1, 2, 3, 4, 5, 6], &[6]),
+        ] {
+            let bytes = saved(descr, fortran, shape, &bytes(values, descr.starts_with('>')));
+            assert_eq!(read(&bytes, 12).unwrap(), one_to_six(expected), "{descr} {fortran} {shape}");
+            assert!(read(&bytes, 11).unwrap_err().contains("is too large"));
+            assert!(read(&bytes[..bytes.len() - 1], 12).unwrap_err().contains("ends before the last of its 6 values"));
+        }
+        for (descr, data, expected) in [
+            ("|b1", &[0, 2][..], Data::Bool(vec![false, true])),
+            (">f4", &[0x3f, 0xc0, 0, 0, 0xc0, 0, 0, 0], Data::F32(vec![1.5, -2.0])),
+        ] {
+            let array = read(&saved(descr, "False", "(2,)", data), 100).unwrap();
+            assert_eq!(array, Array::new([2], expected).unwrap(), "{descr}");
+        }
+        let none = read(&saved("<f8", "True", "(3, 0)", &[]), 0).unwrap();
+        assert_eq!(none, Array::new([3, 0], Data::F64(Vec::new())).unwrap());
+        for descr in ["|O", "<c8", "<U1", "<f16", "<M8[s]"] {
+            assert!(read(&saved(descr, "False", "(1,)", &[0; 16]), 100).is_err(), "{descr}");
+        }
     }
 
     #[test]

@@ -437,6 +437,24 @@ fn shapes_are_those_of_the_file() {
     assert_eq!(shapes["status"], "failed");
 }
 
+/// A pipe that nobody writes to would never end.
+#[cfg(unix)]
+#[test]
+fn pipes_are_not_waited_for() {
+    let folder = with_model("conv.onnx");
+    for name in ["pipe.onnx", "pipe.npz", "pipe.pb"] {
+        assert!(Command::new("mkfifo").arg(folder.path(name)).status().unwrap().success());
+    }
+    fs::create_dir(folder.path("set")).unwrap();
+    fs::rename(folder.path("pipe.pb"), folder.path("set/input_0.pb")).unwrap();
+    fs::copy(folder.path("model.onnx"), folder.path("set/output_0.pb")).unwrap();
+    for words in ["pipe.onnx", "model.onnx --reference pipe.npz", "model.onnx --reference set"] {
+        let output = folder.bbc(&format!("verify {words}"));
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", text(&output.stdout));
+        assert!(text(&output.stderr).contains("it is no regular file"), "{words}: {}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn an_archive_is_compared_by_name() {
     let folder = with_model("means.onnx");
@@ -469,6 +487,23 @@ fn an_archive_is_compared_by_name() {
         archive.finish().unwrap();
         let output = folder.bbc("verify model.onnx --reference set.npz");
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
+    }
+    for (names, code, says) in [
+        (&[input][..], 2, "there is no output to compare"),
+        (&[input, output, "stray"], 1, "it has `stray`, which is no output of the model"),
+    ] {
+        let mut archive = zip::ZipWriter::new(File::create(folder.path("set.npz")).unwrap());
+        for name in names {
+            let is_input = *name == input;
+            let (shape, values) = if is_input { (&*dims, &values[..]) } else { ("(1, 3)", &[0.25, 0.5, 0.75][..]) };
+            let (name, bytes) = python_like(name, shape, values);
+            archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(&bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        let output = folder.bbc("verify model.onnx --reference set.npz");
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
+        assert!(text(&output.stdout).contains(says), "{}", text(&output.stdout));
     }
 }
 

@@ -366,7 +366,7 @@ impl Judge<'_> {
         let mut compared = Vec::new();
         let mut faults = Vec::new();
         let several = expected.len() > 1;
-        for (set, outputs) in &expected {
+        for (set, outputs) in expected.iter().filter(|(set, _)| !set.outputs.is_empty()) {
             let pairs = match paired(outputs, &set.outputs) {
                 Ok(pairs) => pairs,
                 Err(why) => {
@@ -760,6 +760,11 @@ fn paired<'a>(outputs: &'a Named, expected: &'a Named) -> Result<Pairs<'a>, Stri
         .filter(|pairs| !pairs.is_empty())
     {
         return Ok(pairs);
+    }
+    if let (Some((stray, _)), true) =
+        (expected.iter().find(|(name, _)| of(name).is_none()), expected.iter().any(|(name, _)| of(name).is_some()))
+    {
+        return Err(format!("it has `{stray}`, which is no output of the model"));
     }
     if outputs.len() != expected.len() {
         return Err(format!(

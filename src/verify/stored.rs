@@ -83,6 +83,15 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     |source| StoreError::File { path: path.to_owned(), source }
 }
 
+/// Opens a regular file: another, such as a pipe, may never end.
+fn open(path: &Path) -> Result<File, StoreError> {
+    let metadata = fs::metadata(path).map_err(file_error(path))?;
+    if !metadata.is_file() {
+        return Err(file_error(path)(io::Error::other("it is no regular file")));
+    }
+    File::open(path).map_err(file_error(path))
+}
+
 /// The sets in a folder: itself, or the sets that lie in it, in the order of their numbers.
 ///
 /// # Errors
@@ -110,7 +119,7 @@ pub fn read_set(folder: &Path) -> Result<TestSet, StoreError> {
 }
 
 fn read_tensor(path: &Path) -> Result<(String, Array), StoreError> {
-    let file = File::open(path).map_err(file_error(path))?;
+    let file = open(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
     if bytes.len() as u64 > MAX_FILE {
@@ -124,21 +133,23 @@ fn read_tensor(path: &Path) -> Result<(String, Array), StoreError> {
 /// # Errors
 /// If the archive cannot be read, or an input is missing.
 pub fn read_archive(path: &Path, inputs: &[String]) -> Result<TestSet, StoreError> {
-    let file = File::open(path).map_err(file_error(path))?;
-    let arrays = npz::read(file).map_err(|source| StoreError::Archive { path: path.to_owned(), source })?;
+    let file = open(path)?;
+    let mut arrays = npz::read(file).map_err(|source| StoreError::Archive { path: path.to_owned(), source })?;
     let mut set = TestSet {
         name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         ..TestSet::default()
     };
+    let listed = match &arrays[..] {
+        [] => "none".to_owned(),
+        _ => arrays.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
     // Names that no archive can have are written in the form that `npz` gives them.
     let safe = npz::array_names(inputs.iter().map(String::as_str));
     for (input, safe) in inputs.iter().zip(&safe) {
-        let array = arrays.iter().find(|(name, _)| name == input || name == safe);
-        let Some((_, array)) = array else {
-            let names = arrays.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            return Err(StoreError::NoInput { path: path.to_owned(), input: input.clone(), names });
+        let Some(at) = arrays.iter().position(|(name, _)| name == input || name == safe) else {
+            return Err(StoreError::NoInput { path: path.to_owned(), input: input.clone(), names: listed });
         };
-        set.inputs.push((input.clone(), array.clone()));
+        set.inputs.push((input.clone(), arrays.remove(at).1));
     }
     let is_input = |name: &String| inputs.contains(name) || safe.contains(name);
     set.outputs = arrays.into_iter().filter(|(name, _)| !is_input(name)).collect();

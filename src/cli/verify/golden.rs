@@ -74,7 +74,7 @@ fn holds_tensors_only(set: &Path) -> Result<(), Failure> {
         let text = name.to_string_lossy();
         let number =
             text.strip_suffix(".pb").and_then(|text| text.strip_prefix("input_").or(text.strip_prefix("output_")));
-        if !number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+        if number.is_none_or(|number| number.parse::<u32>().is_err()) {
             return Err(Failure::new(format!("`{text}` in it is no stored tensor"))).doing(reading);
         }
     }

@@ -18,10 +18,11 @@ use crate::cli::failure::{Explain, Failure};
 pub(crate) fn of(path: &Path, limits: &Limits) -> Result<ModelReport, Failure> {
     let begun = Instant::now();
     let reading = || format!("cannot read `{}`", path.display());
-    let file = File::open(path).doing(reading)?;
-    if !file.metadata().doing(reading)?.is_file() {
+    // Looked at before it is opened: a pipe opens only when somebody writes to it.
+    if !std::fs::metadata(path).doing(reading)?.is_file() {
         return Err(Failure::new("it is no regular file")).doing(reading);
     }
+    let file = File::open(path).doing(reading)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let examined = examine(file, folder, limits);
     let seconds = begun.elapsed().as_secs_f64();
