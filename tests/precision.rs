@@ -155,6 +155,9 @@ fn bad_input_is_said_and_nothing_is_written() {
         ("convert einsum.onnx --precision fp16", "there is no rule for the operator `Einsum`"),
         ("convert nothing.onnx --precision fp16", "cannot read `nothing.onnx`"),
         ("convert b0.onnx --precision fp16 --no-run --require-speedup 1.1", "`--require-speedup` needs a run"),
+        ("convert b0.onnx --precision fp16 --skip-worst 3", "`--skip-worst` has no effect with `--precision fp16`"),
+        ("compile --no-run --require-speedup 1.1", "`--require-speedup` has no effect with `--precision fp32`"),
+        ("compile --no-run --calibrate images", "`--calibrate` has no effect with `--precision fp32`"),
     ] {
         let output = folder.bbc(&format!("{words} -o out.onnx"));
         let said = text(&output.stderr);
@@ -164,6 +167,195 @@ fn bad_input_is_said_and_nothing_is_written() {
     }
     let output = folder.bbc("convert b0.onnx --precision fp16 -o b0.onnx");
     assert!(text(&output.stderr).contains("the model and `--output` are the same file"));
+}
+
+/// Without images noise takes the sizes that a model speaks for itself.
+#[test]
+fn models_of_their_own_batch_and_order_are_converted() {
+    let folder = network();
+    let output = folder.bbc("compile --preset hgnetv2-b0 --input-size 64x64 --batch 2 --no-run -o two.onnx");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let free =
+        |value: &str| Dimension { value: Some(dimension::Value::DimParam(value.into())), ..Dimension::default() };
+    let mut last = chain(&[weights(1), weights(2)]);
+    let graph = last.graph.as_mut().unwrap();
+    let order = AttributeProto {
+        name: Some("perm".into()),
+        r#type: Some(bbc::onnx::proto::attribute_proto::AttributeType::Ints.into()),
+        ints: vec![0, 3, 1, 2],
+        ..AttributeProto::default()
+    };
+    let transpose = NodeProto {
+        op_type: Some("Transpose".into()),
+        input: vec!["image".into()],
+        output: vec!["v0".into()],
+        attribute: vec![order],
+        ..NodeProto::default()
+    };
+    graph.node.insert(0, transpose);
+    let shape = |info: &mut ValueInfoProto, dims: Vec<Dimension>| {
+        let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_mut().unwrap().value.as_mut() else {
+            panic!()
+        };
+        tensor.shape = Some(TensorShapeProto { dim: dims });
+    };
+    graph.input[0].name = Some("image".into());
+    let four = Dimension { value: Some(dimension::Value::DimValue(4)), ..Dimension::default() };
+    shape(&mut graph.input[0], vec![free("N"), free("H"), free("W"), four.clone()]);
+    shape(&mut graph.output[0], vec![free("N"), four, free("H"), free("W")]);
+    fs::write(folder.path("last.onnx"), to_bytes(&last)).unwrap();
+    for (words, on) in [
+        ("convert two.onnx --precision fp16", "8 samples of noise"),
+        ("convert two.onnx --precision int8 --calibrate images", "6 images of `images`"),
+        ("convert last.onnx --precision fp16 --input-size 24x32", "8 samples of noise"),
+        (
+            "compile --preset hgnetv2-b0 --input-size 64x64 --batch 3 --target cpu --precision bf16",
+            "8 samples of noise",
+        ),
+    ] {
+        let output = folder.bbc(&format!("{words} --race-time 0.1 -o out.onnx --json"));
+        assert_eq!(output.status.code(), Some(0), "{words}: {}", text(&output.stderr));
+        let report = document(&output);
+        let report = if report["precision"].is_object() { &report["precision"] } else { &report };
+        assert_eq!(report["compared_on"], on, "{words}");
+        assert!(report["outputs"][0]["error"].as_f64().unwrap() > 0.0, "{words}");
+    }
+}
+
+/// Weights beside the model are read, and those of the result lie beside it too: the same as those of one file.
+#[test]
+fn weights_beside_a_model_are_converted() {
+    let folder = network();
+    let read = |name: &str| bbc::onnx::read(fs::read(folder.path(name)).unwrap().into()).unwrap();
+    let mut model = read("b0.onnx");
+    let mut data = Vec::new();
+    for (start, part) in bbc::onnx::external::put_out(&mut model, "weights.bin") {
+        data.resize(usize::try_from(start).unwrap(), 0);
+        data.extend(part);
+    }
+    fs::write(folder.path("weights.bin"), &data).unwrap();
+    fs::write(folder.path("beside.onnx"), to_bytes(&model)).unwrap();
+    for options in ["fp16 --images images", "int8 --calibrate images"] {
+        let convert = |from: &str, to: &str| {
+            let words = format!("convert {from} --precision {options} --race-time 0.1 -o {to} --json");
+            let output = folder.bbc(&words);
+            assert_eq!(output.status.code(), Some(0), "{words}: {}", text(&output.stderr));
+            document(&output)
+        };
+        let [whole, parted] = [convert("b0.onnx", "whole.onnx"), convert("beside.onnx", "parted.onnx")];
+        assert_eq!(whole["data_file"], Value::Null);
+        let data = folder.path(parted["data_file"].as_str().unwrap());
+        let bytes = fs::metadata(data).unwrap().len() + fs::metadata(folder.path("parted.onnx")).unwrap().len();
+        assert_eq!(parted["bytes"].as_u64().unwrap(), bytes);
+        let mut model = read("parted.onnx");
+        assert!(bbc::onnx::external::is_external(&model));
+        bbc::onnx::external::take_in(&mut model, folder.root(), 1 << 30).unwrap();
+        assert!(to_bytes(&model) == fs::read(folder.path("whole.onnx")).unwrap(), "{options}");
+    }
+    // What the second one wrote has taken the place of what the first one did.
+    let parted = folder.names().into_iter().filter(|name| name.starts_with("parted.onnx")).count();
+    assert_eq!(parted, 2, "{:?}", folder.names());
+    let before = folder.names();
+    for (location, expected) in [("../weights.bin", "`../weights.bin`"), ("gone.bin", "there is no such file")] {
+        let mut model = read("beside.onnx");
+        for tensor in &mut model.graph.as_mut().unwrap().initializer {
+            for entry in tensor.external_data.iter_mut().filter(|entry| entry.key() == "location") {
+                entry.value = Some(location.into());
+            }
+        }
+        fs::write(folder.path("beside.onnx"), to_bytes(&model)).unwrap();
+        let output = folder.bbc("convert beside.onnx --precision fp16 -o out.onnx");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+        assert_eq!(folder.names(), before);
+        fs::write(folder.path("beside.onnx"), to_bytes(&model)).unwrap();
+    }
+}
+
+/// Densities at a precision decide on a model of that precision, and a target that is not here is not timed.
+#[test]
+fn the_choice_is_made_at_the_precision() {
+    let folder = network();
+    let profile = |dtype: &str| fixture(&format!("profiles/v100-tensorrt-{dtype}.yaml")).display().to_string();
+    let output = folder.bbc(&format!("compile --profile {} --precision fp16 -o out.onnx", profile("f32")));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("it has no densities in f16; it was measured in f32"), "{said}");
+    assert!(said.contains("bbc profile --dtype f16"), "{said}");
+    assert_eq!(folder.names(), ["b0.onnx", "images"]);
+    let words = format!("compile --profile {} --input-size 64x64 --precision fp16 -o out.onnx", profile("f16"));
+    let output = folder.bbc(&words);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(said.contains("speed       not measured on the target: the profile is of"), "{said}");
+    assert!(!said.contains("times as fast"), "{said}");
+    let output = folder.bbc(&format!("{words} --require-speedup 1.1"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("`--require-speedup` needs a run on the target: the profile is of"));
+}
+
+/// Nothing is told twice, and no file of ours but the result is named.
+#[test]
+fn a_summary_tells_everything_once() {
+    let folder = network();
+    let output = folder.bbc(
+        "compile --preset hgnetv2-b0 --input-size 64x64 --target cpu --precision fp16 --race-time 0.1 -o made.onnx",
+    );
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for word in ["file ", "latency ", "proof ", "speed ", "error ", "tensorrt "] {
+        assert_eq!(said.lines().filter(|line| line.starts_with(word)).count(), 1, "{word}: {said}");
+    }
+    assert!(said.contains("trtexec --onnx=made.onnx") && !said.contains(".bbc-") && !said.contains("fp32-"), "{said}");
+    assert_eq!(folder.names(), ["b0.onnx", "images", "made.onnx"]);
+}
+
+/// A convolution whose operands are integers in the file and whose result is taken as it is cannot be fused: ONNX Runtime
+/// dequantises and computes in single precision.
+#[test]
+fn a_convolution_that_ran_in_another_precision_fails_by_its_name() {
+    let folder = Folder::new();
+    let model = chain(&[weights(1), weights(2), weights(3), weights(4)]);
+    let samples = noise(&model, 3);
+    let runtime = runtime();
+    let watch = Watch { runtime: &runtime, samples: &samples, threads: None, progress: &|_, _| {} };
+    let plan = plan_int8(&model, &Int8Options::default()).unwrap();
+    let mut made = plan.apply(&precision::calibrate(&watch, &plan, Method::MinMax).unwrap());
+    fs::write(folder.path("float.onnx"), to_bytes(&model)).unwrap();
+    fs::write(folder.path("int8.onnx"), to_bytes(&made)).unwrap();
+    let graph = made.graph.as_mut().unwrap();
+    let inner = ValueInfoProto { name: Some("c1".into()), ..graph.output[0].clone() };
+    graph.output.push(inner);
+    fs::write(folder.path("silent.onnx"), to_bytes(&made)).unwrap();
+    for (file, precision, code, expected) in [
+        ("int8.onnx", "int8", 0, "3 of 4 convolutions ran in int8; the file has 3 of 4 in it"),
+        ("float.onnx", "fp32", 0, "4 of 4 convolutions ran in fp32"),
+        ("float.onnx", "int8", 1, "0 of 4 convolutions ran in int8; the file has 0 of 4 in it"),
+        ("silent.onnx", "int8", 1, "`conv1"),
+    ] {
+        let output = folder.bbc(&format!("verify {file} --expect-precision {precision}"));
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{file}: {said}");
+        assert!(said.contains(expected), "{file}: {said}");
+        assert!(said.contains(if code == 0 { "passed   precision" } else { "failed   precision" }), "{said}");
+    }
+    let said = text(&folder.bbc("verify silent.onnx --expect-precision int8").stdout);
+    assert!(said.contains("ran in fp32") && !said.contains("`conv2") && !said.contains("`conv0"), "{said}");
+    let output = folder.bbc("verify int8.onnx --no-run --for tensorrt,openvino,coreml,directml");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for expected in [
+        "tensorrt: refused: `v1.quantized/Q`: it quantises to uint8",
+        "tensorrt: trtexec --onnx=int8.onnx --saveEngine=int8.engine",
+        "openvino: nothing in its documentation speaks against the model",
+        "coreml: refused: `v1.quantized/Q`: the operator `QuantizeLinear` is not listed",
+        "directml: nothing in its documentation",
+        "(https://",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert_eq!(folder.bbc("verify float.onnx --no-run --for tensorrt").status.code(), Some(0));
+    assert_eq!(folder.bbc("verify float.onnx --no-run --for tflite").status.code(), Some(2));
 }
 
 /// Sizes of a model whose input is 8x8.

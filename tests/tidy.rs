@@ -44,8 +44,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // It runs models that `onnx::precision` has rewritten, and times them as `profile` times whole networks.
     ("precision", &["units", "tensor", "onnx", "runtime", "profile"]),
-    // Outputs are compared with stored ones, which may be in NumPy archives.
-    ("verify", &["units", "tensor", "conv", "ir", "npz", "reference", "onnx", "runtime"]),
+    // Outputs are compared with stored ones, which may be in NumPy archives; that convolutions ran in the precision that a
+    // file states is found out as `convert` finds it out.
+    ("verify", &["units", "tensor", "conv", "ir", "npz", "reference", "onnx", "runtime", "precision"]),
     ("report", &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "search", "verify"]),
 ];
 

@@ -63,11 +63,13 @@ fn a_good_model_holds() {
       passed   shapes            `y` f32[1,4,8,8]
       passed   repeatable
       skipped  providers         `--provider` was not given
+      skipped  precision         `--expect-precision` was not given
       skipped  reference         it was not asked for
       skipped  first-divergence  it was not asked for
       skipped  golden            it was not asked for
+      skipped  for               `--for` was not given
       skipped  contract          the model carries no metadata of bbc
-    model.onnx holds: 15 checks passed, 5 skipped
+    model.onnx holds: 15 checks passed, 7 skipped
     ");
 }
 
@@ -81,6 +83,7 @@ fn the_document_is_as_its_schema_says() {
         ("verify --json model.onnx", 0),
         ("verify --json model.onnx broken.onnx", 1),
         ("verify --json model.onnx --no-run", 0),
+        ("verify --json model.onnx --expect-precision fp32 --for tensorrt,openvino,coreml,directml", 0),
         ("verify --json model.onnx --provider cpu --reference golden", 0),
         ("verify --json model.onnx --reference nowhere.npz", 2),
         ("verify --json model.onnx nowhere.onnx", 2),
@@ -174,7 +177,7 @@ fn junit_has_the_form_that_servers_read() {
             _ => {}
         }
     }
-    assert_eq!(suites, [(20, 0, 0), (20, 1, 0)]);
+    assert_eq!(suites, [(22, 0, 0), (22, 1, 0)]);
     assert_eq!(cases.len(), 40);
     assert_eq!(results.iter().filter(|(_, kind)| kind == "failure").count(), 1);
     assert!(results.contains(&("format".into(), "failure".into())));

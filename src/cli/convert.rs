@@ -9,7 +9,7 @@ use super::failure::{Explain, Failure};
 use super::files::{self, Staged};
 use super::ort::{provider, runtime, try_provider};
 use super::precision::{self, Job, Precision, PrecisionArgs};
-use super::{Global, Outcome, inspect, output};
+use super::{Global, Outcome, compile, output};
 
 /// Options of `bbc convert`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
     files::distinct(&[("the model", Some(&args.model)), ("`--output`", Some(&args.output))])?;
     let staged = Staged::beside(&args.output)?;
-    let (model, _) = inspect::read(&args.model)?;
+    let source = precision::read(&args.model, &args.model)?;
     let runtime = match args.no_run {
         true => None,
         false => Some(runtime(global).hint(|| "`--no-run` converts without running anything".into())?),
@@ -60,18 +60,23 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
     let report = precision::convert(&Job {
         args: &args.how,
         precision: args.precision,
-        model: &model,
+        model: &source.model,
         original: &args.model,
+        named: &args.model,
+        original_bytes: source.bytes,
+        external: source.is_external,
         output: &args.output,
         staged: &staged,
         runtime,
-        provider: args.provider,
+        provider: Ok(args.provider),
         threads: args.threads,
         input_size: args.input_size,
     })?;
     let outcome = report.outcome();
     if outcome == Outcome::Done {
+        let stale = compile::stale_data(&args.output, report.data_file());
         staged.finish()?;
+        stale.iter().for_each(|path| files::remove(path));
     }
     if args.json {
         output::json(&report)?;

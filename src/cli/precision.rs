@@ -2,17 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display};
+use std::fs;
+use std::io::Read as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bbc::onnx::check;
+use bbc::onnx::external;
 use bbc::onnx::precision::{
     Consumer, Finding, Half, HalfModel, HalfOptions, Int8Options, Int8Plan, LayerState, PrecisionError, Ranges,
-    Severity, check_for_tensorrt, names_when_fused, plan_int8, to_bytes, to_half, trtexec,
+    Severity, StatedConv, check_for_tensorrt, plan_int8, stated_convs, to_bytes, to_half, trtexec,
 };
 use bbc::onnx::proto::ModelProto;
 use bbc::onnx::shapes::InputSizes;
+use bbc::onnx::structure::{Aspect, Limits, examine};
+use bbc::onnx::{self, check};
 use bbc::precision::{
     self, Agreement, Executed, Expected, Method, Noise, ObserveError, Peak, Race, SampleError, Samples, Watch,
 };
@@ -21,15 +25,18 @@ use bbc::runtime::Runtime;
 use bbc::runtime::noise::Sizes;
 use bbc::runtime::provider::Provider;
 use bbc::runtime::session::{Optimization, Options, Session};
-use bbc::tensor::Tensor;
+use bbc::tensor::{DType, Tensor};
 use bbc::units::{Bytes, show_duration};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::failure::{Explain, Failure};
-use super::files::Staged;
+use super::files::{self, Staged};
 use super::run::{Interface, Plan, Wishes, pictures_in, plan, prepare, stack};
 use super::{Outcome, output};
+
+/// Most bytes of weights that lie beside a model.
+const MAX_EXTERNAL: u64 = 8 << 30;
 
 /// Samples of noise that a model is run on where no images are given.
 const NOISE: usize = 8;
@@ -114,6 +121,81 @@ pub(crate) struct PrecisionArgs {
     require_speedup: Option<f64>,
 }
 
+impl Precision {
+    fn expected(self) -> Expected {
+        match self {
+            Self::Fp32 => Expected::Fp32,
+            Self::Fp16 => Expected::Fp16,
+            Self::Bf16 => Expected::Bf16,
+            Self::Int8 => Expected::Int8,
+        }
+    }
+
+    /// The element type that convolutions are measured in for it.
+    pub(crate) fn dtype(self) -> DType {
+        self.expected().dtype()
+    }
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        self.expected().name()
+    }
+}
+
+impl PrecisionArgs {
+    /// Options that were given and mean nothing for this precision.
+    pub(crate) fn meaningless(&self, precision: Precision) -> Option<&'static str> {
+        use Precision::{Bf16, Fp16, Int8};
+        let given = [
+            ("--io-precision", self.io_precision != PortPrecision::default(), &[Fp16, Bf16][..]),
+            ("--no-check-overflow", self.no_check_overflow, &[Fp16, Bf16]),
+            ("--images", self.images.is_some(), &[Fp16, Bf16, Int8]),
+            ("--calibrate", self.calibrate.is_some(), &[Fp16, Bf16, Int8]),
+            ("--method", self.method != Method::default(), &[Int8]),
+            ("--skip-worst", self.skip_worst > 0, &[Int8]),
+            ("--quantize-first", self.quantize_first, &[Int8]),
+            ("--quantize-head", self.quantize_head, &[Int8]),
+            ("--for", self.consumer != ForRuntime::default(), &[Int8]),
+            ("--require-speedup", self.require_speedup.is_some(), &[Fp16, Bf16, Int8]),
+        ];
+        let wrong = given.into_iter().find(|(_, is_given, of)| *is_given && !of.contains(&precision));
+        wrong.map(|(option, _, _)| option)
+    }
+}
+
+/// A model with all its weights.
+pub(crate) struct Source {
+    pub(crate) model: ModelProto,
+    /// Of all its files.
+    pub(crate) bytes: u64,
+    /// Whether there are weights beside it.
+    pub(crate) is_external: bool,
+}
+
+/// Reads a model, with the weights beside it under the limits of `bbc verify`; `named` is what messages call it.
+pub(crate) fn read(path: &Path, named: &Path) -> Result<Source, Failure> {
+    let reading = || format!("cannot read `{}`", named.display());
+    let data = files::read(path, super::inspect::MAX_MODEL)
+        .map_err(|failure| if path == named { failure } else { Failure::new(reading()) })?;
+    let mut bytes = data.len() as u64;
+    let mut model = super::inspect::checked(data, named)?;
+    let is_external = external::is_external(&model);
+    if is_external {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let limits = Limits { max_tensor_bytes: MAX_EXTERNAL, ..Limits::default() };
+        let examined = examine(fs::File::open(path).doing(reading)?, folder, &limits);
+        let faults: Vec<String> =
+            Aspect::ALL.iter().flat_map(|&of| examined.faults(of)).map(ToString::to_string).collect();
+        if !faults.is_empty() {
+            let context = format!("`{}` is not a valid model", named.display());
+            return Err(Failure::new(faults.join("; "))).doing(|| context);
+        }
+        external::take_in(&mut model, folder, MAX_EXTERNAL).doing(reading)?;
+        bytes = bytes.max(onnx::encoded_len(&model));
+    }
+    Ok(Source { model, bytes, is_external })
+}
+
 /// A model to be converted.
 pub(crate) struct Job<'a> {
     pub(crate) args: &'a PrecisionArgs,
@@ -122,13 +204,20 @@ pub(crate) struct Job<'a> {
     pub(crate) model: &'a ModelProto,
     /// The file it is in.
     pub(crate) original: &'a Path,
+    /// What messages call that file.
+    pub(crate) named: &'a Path,
+    /// Bytes of the model in single precision, with what lies beside it.
+    pub(crate) original_bytes: u64,
+    /// Whether the weights go to a file beside the result, however small it is.
+    pub(crate) external: bool,
     /// Where the result goes to, as it was named.
     pub(crate) output: &'a Path,
     /// The file to write.
     pub(crate) staged: &'a Staged,
     /// `None` if nothing is to be run.
     pub(crate) runtime: Option<Runtime>,
-    pub(crate) provider: Provider,
+    /// The provider that both models are timed on; or why there is none for the target.
+    pub(crate) provider: Result<Provider, String>,
     pub(crate) threads: Option<NonZero<usize>>,
     /// Height and width, where the model leaves them free.
     pub(crate) input_size: Option<[u32; 2]>,
@@ -143,6 +232,10 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime: Option<&'static str>,
     file: String,
+    /// Name of the file beside it that has the weights, if they are not in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_file: Option<String>,
+    /// Of both files.
     bytes: u64,
     original_bytes: u64,
     /// The file by the original.
@@ -158,6 +251,9 @@ pub(crate) struct Report {
     compared_on: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<LatencyReport>,
+    /// Why nothing was timed: there is no provider for the target here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_timed: Option<String>,
     /// Why there is no latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     does_not_run: Option<String>,
@@ -308,9 +404,10 @@ impl Bench {
     fn of(job: &Job<'_>, runtime: Runtime) -> Result<Self, Failure> {
         let options = Options { optimization: Optimization::None, ..Options::on(Provider::Cpu) };
         let session = Session::from_file(&runtime, job.original, &options)
-            .doing(|| format!("cannot run `{}`", job.original.display()))?;
+            .doing(|| format!("cannot run `{}`", job.named.display()))?;
+        let sizes = Sizes::of(session.inputs(), job.input_size);
         let folder = job.args.calibrate.as_ref().or(job.args.images.as_ref());
-        let (samples, what, size): (Box<dyn Samples>, _, _) = match folder {
+        let (samples, what, image): (Box<dyn Samples>, _, _) = match folder {
             Some(folder) => {
                 let interface = Interface::of(&session)?;
                 let plan = plan(&interface, &Wishes { input_size: job.input_size, batch: None })?;
@@ -328,16 +425,13 @@ impl Bench {
                 (Box::new(Pictures { paths, plan, input: interface.input }), what, Some(size))
             }
             None => {
-                let sizes = Sizes { batch: 1, image: job.input_size };
                 let noise = Noise { ports: session.inputs().to_vec(), sizes, count: NOISE };
                 (Box::new(noise), format!("{NOISE} samples of noise"), job.input_size)
             }
         };
         // What cannot be had is found out before anything is computed.
-        let first = samples.inputs(0)?;
-        let batch = first.first().and_then(|(_, tensor)| tensor.shape().first()).copied().unwrap_or(1);
-        let sizes = Sizes { batch, image: size };
-        Ok(Self { runtime, samples, what, threads: job.threads, sizes })
+        samples.inputs(0)?;
+        Ok(Self { runtime, samples, what, threads: job.threads, sizes: Sizes { image, ..sizes } })
     }
 
     fn watch<T>(
@@ -368,7 +462,7 @@ impl Bench {
 pub(crate) fn convert(job: &Job<'_>) -> Result<Report, Failure> {
     job.check()?;
     let bench = job.runtime.map(|runtime| Bench::of(job, runtime)).transpose()?;
-    let explain = |error: PrecisionError| explained(error, job.original);
+    let explain = |error: PrecisionError| explained(error, job.named);
     let mut report = match job.precision {
         Precision::Fp32 => return Err(Failure::new("the model is in single precision as it is")),
         Precision::Fp16 => half(job, bench.as_ref(), Half::F16, &explain)?,
@@ -416,22 +510,59 @@ impl Job<'_> {
                 Failure::new("`--calibrate` is for int8").with_hint("images to run on are given with `--images`")
             );
         }
+        if let Some(option) = self.args.meaningless(self.precision) {
+            return Err(Failure::new(format!("`{option}` has no effect with `--precision {}`", self.precision.name())));
+        }
+        if let (Some(_), Err(why)) = (self.args.require_speedup, &self.provider) {
+            return Err(Failure::new(format!("`--require-speedup` needs a run on the target: {why}")));
+        }
+        // What is looked at inside is handed to ONNX Runtime as one message.
+        if self.runtime.is_some() && onnx::encoded_len(self.model) > onnx::PROTOBUF_LIMIT {
+            return Err(Failure::new("the model has more than 2 GiB, which is more than can be looked into")
+                .with_hint("`--no-run` converts it to fp16 or bf16 without running it"));
+        }
         if self.args.require_speedup.is_some() && self.runtime.is_none() {
             return Err(Failure::new("`--require-speedup` needs a run; leave out `--no-run`"));
         }
         Ok(())
     }
 
-    fn write(&self, model: &ModelProto) -> Result<u64, Failure> {
+    /// Writes the staged file, and one for the weights where they do not fit into it or lay beside the original too.
+    fn write(&self, model: &ModelProto) -> Result<Files, Failure> {
         check(model).doing(|| "the model that was made is not valid".to_owned())?;
-        let bytes = to_bytes(model);
+        let size = onnx::encoded_len(model);
+        if !self.external && size <= onnx::PROTOBUF_LIMIT {
+            let bytes = to_bytes(model);
+            self.staged.write(self.staged.path(), |out| Ok(out.write_all(&bytes)?))?;
+            return Ok(Files { bytes: size, data_file: None });
+        }
+        if self.staged.is_device() {
+            return Err(Failure::new("its weights need a file beside it"))
+                .doing(|| format!("cannot write `{}`", self.output.display()));
+        }
+        let mut model = model.clone();
+        let metadata: Vec<(String, String)> =
+            model.metadata_props.iter().map(|entry| (entry.key().to_owned(), entry.value().to_owned())).collect();
+        let name = super::compile::data_name(self.output, &metadata, size);
+        let parts = external::put_out(&mut model, &name);
+        let bytes = to_bytes(&model);
+        let data = self.staged.write(&self.staged.companion(&name), |out| {
+            let mut at = 0u64;
+            for (start, part) in &parts {
+                std::io::copy(&mut std::io::repeat(0).take(start - at), out)?;
+                out.write_all(part)?;
+                at = start + part.len() as u64;
+            }
+            Ok(at)
+        })?;
         self.staged.write(self.staged.path(), |out| Ok(out.write_all(&bytes)?))?;
-        Ok(bytes.len() as u64)
+        Ok(Files { bytes: bytes.len() as u64 + data, data_file: Some(name) })
     }
 
     /// What can be said of a model that is written.
-    fn report(&self, model: &ModelProto, sizes: InputSizes, bytes: u64) -> Result<Report, Failure> {
-        let original_bytes = std::fs::metadata(self.original)?.len();
+    fn report(&self, model: &ModelProto, sizes: InputSizes, files: Files) -> Report {
+        let Files { bytes, data_file } = files;
+        let original_bytes = self.original_bytes;
         let findings = check_for_tensorrt(model);
         let findings = findings.into_iter().map(|Finding { place, severity, what, page }| FindingReport {
             place,
@@ -439,11 +570,12 @@ impl Job<'_> {
             what,
             page,
         });
-        Ok(Report {
+        Report {
             schema: 1,
-            precision: self.expected().name(),
+            precision: self.precision.name(),
             runtime: None,
             file: self.output.display().to_string(),
+            data_file,
             bytes,
             original_bytes,
             size_ratio: bytes as f64 / original_bytes as f64,
@@ -452,23 +584,23 @@ impl Job<'_> {
             outputs: Vec::new(),
             compared_on: None,
             latency: None,
+            not_timed: None,
             does_not_run: None,
             convs: None,
             required_speedup: None,
             kept: true,
             tensorrt: findings.collect(),
             trtexec: trtexec(model, &self.output.display().to_string(), InputSizes { batch: None, ..sizes }),
-        })
-    }
-
-    fn expected(&self) -> Expected {
-        match self.precision {
-            Precision::Fp32 => Expected::Fp32,
-            Precision::Fp16 => Expected::Fp16,
-            Precision::Bf16 => Expected::Bf16,
-            Precision::Int8 => Expected::Int8,
         }
     }
+}
+
+/// What was written.
+struct Files {
+    /// Of both files.
+    bytes: u64,
+    /// Name of the file beside the model that has its weights, if there is one.
+    data_file: Option<String>,
 }
 
 /// Half precision: values looked at, converted, compared, timed.
@@ -488,15 +620,14 @@ fn half(
     };
     let keep: HashSet<String> = near.iter().flatten().map(|peak| peak.value.clone()).collect();
     let made = if keep.is_empty() { first } else { converted(&keep)? };
-    let bytes = job.write(&made.model)?;
+    let files = job.write(&made.model)?;
     let sizes = bench.map_or(InputSizes { batch: None, image: job.input_size }, Bench::input_sizes);
-    let mut report = job.report(&made.model, sizes, bytes)?;
+    let mut report = job.report(&made.model, sizes, files);
     report.half = Some(HalfReport::of(&made, near, ports));
     if let Some(bench) = bench {
         let emulated = to_bytes(&made.emulated());
-        let exempt: Vec<String> = made.kept.iter().chain(&made.accumulating).cloned().collect();
         compare(job, bench, &emulated, Optimization::None, &mut report)?;
-        run(job, bench, &names_when_fused(&made.model, &exempt), &mut report)?;
+        run(job, bench, &stated_convs(&made.model), &mut report)?;
     }
     Ok(report)
 }
@@ -585,8 +716,8 @@ fn int8(job: &Job<'_>, bench: Option<&Bench>, explain: &dyn Fn(PrecisionError) -
         }
     }
     let made = plan.apply(&ranges);
-    let bytes = job.write(&made)?;
-    let mut report = job.report(&made, bench.input_sizes(), bytes)?;
+    let files = job.write(&made)?;
+    let mut report = job.report(&made, bench.input_sizes(), files);
     report.runtime = Some(if consumer == Consumer::OnnxRuntime { "onnxruntime" } else { "tensorrt" });
     let (int8_flops, all_flops) = plan.flops(bench.input_sizes());
     let decibels: HashMap<&str, Option<f64>> = signals.iter().map(|s| (s.layer.as_str(), s.decibel)).collect();
@@ -610,9 +741,7 @@ fn int8(job: &Job<'_>, bench: Option<&Bench>, explain: &dyn Fn(PrecisionError) -
         operations_int8_share: if all_flops.0 > 0 { int8_flops.0 as f64 / all_flops.0 as f64 } else { 0.0 },
     });
     compare(job, bench, &to_bytes(&made), Optimization::All, &mut report)?;
-    let exempt = plan.layers().iter().filter(|layer| layer.state != LayerState::Int8);
-    let exempt: Vec<String> = exempt.map(|layer| layer.name.clone()).collect();
-    run(job, bench, &names_when_fused(&made, &exempt), &mut report)?;
+    run(job, bench, &stated_convs(&made), &mut report)?;
     Ok(report)
 }
 
@@ -640,14 +769,21 @@ fn compare(
 }
 
 /// Times both models in turn, and tells how the convolutions ran.
-fn run(job: &Job<'_>, bench: &Bench, exempt: &[String], report: &mut Report) -> Result<(), Failure> {
+fn run(job: &Job<'_>, bench: &Bench, stated: &[StatedConv], report: &mut Report) -> Result<(), Failure> {
+    let provider = match &job.provider {
+        Ok(provider) => *provider,
+        Err(why) => {
+            report.not_timed = Some(why.clone());
+            return Ok(());
+        }
+    };
     let bar = output::timed_progress(1000);
     let mut on_progress = |progress| output::time_left(&bar, "timing both models", progress);
     let models = [job.original, job.staged.path()];
     let race = precision::race(
         &bench.runtime,
         models,
-        job.provider,
+        provider,
         job.threads,
         bench.sizes,
         job.args.race_time,
@@ -657,7 +793,7 @@ fn run(job: &Job<'_>, bench: &Bench, exempt: &[String], report: &mut Report) -> 
     match race {
         Ok(Race { median_s, speedup }) => {
             report.latency = Some(LatencyReport {
-                provider: job.provider.to_string(),
+                provider: provider.to_string(),
                 threads: job.threads.map(NonZero::get),
                 median_s: median_s[1],
                 fp32_median_s: median_s[0],
@@ -673,23 +809,18 @@ fn run(job: &Job<'_>, bench: &Bench, exempt: &[String], report: &mut Report) -> 
         }
         Err(error) => return Err(Failure::from(error)),
     }
-    let executed = precision::executed(
-        &bench.runtime,
-        job.staged.path(),
-        job.provider,
-        &*bench.samples,
-        Some(job.staged.folder()),
-    )?;
-    report.convs = Some(ConvReport::of(&executed, job.expected(), exempt));
+    let executed =
+        precision::executed(&bench.runtime, job.staged.path(), provider, &*bench.samples, Some(job.staged.folder()))?;
+    report.convs = Some(ConvReport::of(&executed, job.precision.expected(), stated));
     Ok(())
 }
 
 impl ConvReport {
-    fn of(executed: &Executed, expected: Expected, exempt: &[String]) -> Self {
+    fn of(executed: &Executed, expected: Expected, stated: &[StatedConv]) -> Self {
         Self {
             ran: executed.convs.len(),
             in_precision: executed.count(expected),
-            elsewhere: executed.missing(expected, exempt).map(|conv| conv.node.clone()).collect(),
+            elsewhere: executed.missing(expected, stated).map(|conv| conv.node.clone()).collect(),
         }
     }
 }
@@ -700,14 +831,47 @@ impl Report {
         if self.kept { Outcome::Done } else { Outcome::No }
     }
 
+    /// Name of the file beside the model that has its weights, if there is one.
+    pub(crate) fn data_file(&self) -> Option<&str> {
+        self.data_file.as_deref()
+    }
+
+    /// Bytes of the model, with what lies beside it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether the model was refused by the runtime that it was run on.
     pub(crate) fn runs(&self) -> bool {
         self.does_not_run.is_none()
     }
 }
 
-impl Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// All but what was written.
+    pub(crate) fn details(&self) -> Details<'_> {
+        Details(self)
+    }
+
+    /// Why the file was not put in its place, if it was not.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let wanted = self.required_speedup.filter(|_| !self.kept)?;
+        let speed = match &self.latency {
+            Some(latency) => format!("{:.3} times as fast as in fp32", latency.speedup),
+            None => "not running here".to_owned(),
+        };
+        Some(format!(
+            "file        {} is not written: it is {speed}, and `--require-speedup` asks for {wanted}",
+            self.file
+        ))
+    }
+
+    /// How large the file is beside the original.
+    pub(crate) fn size(&self) -> String {
+        format!("{:.3} of {} in fp32", self.size_ratio, Bytes(self.original_bytes))
+    }
+
+    fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(int8) = &self.int8 {
             write!(f, "{}\n{int8}", int8.table())?;
         }
@@ -728,11 +892,14 @@ impl Display for Report {
         if let Some(latency) = &self.latency {
             write!(f, "{latency}")?;
         }
+        if let Some(why) = &self.not_timed {
+            writeln!(f, "speed       not measured on the target: {}", why.replace('\n', "\n            "))?;
+        }
         if let Some(why) = &self.does_not_run {
-            writeln!(f, "latency     not known, it does not run here: {}", why.replace('\n', "\n            "))?;
+            writeln!(f, "speed       not known, it does not run here: {}", why.replace('\n', "\n            "))?;
         }
         if let Some(ConvReport { ran, in_precision, elsewhere }) = &self.convs {
-            writeln!(f, "proof       {in_precision} of {ran} convolutions ran in {}", self.precision)?;
+            writeln!(f, "{:<12}{in_precision} of {ran} convolutions ran in it", self.precision)?;
             const SHOWN: usize = 5;
             for node in elsewhere.iter().take(SHOWN) {
                 writeln!(f, "            `{node}` did not")?;
@@ -747,21 +914,33 @@ impl Display for Report {
                 writeln!(f, "tensorrt    `{place}`: {what} ({page})")?;
             }
         }
-        if let Some(line) = self.trtexec.as_ref().filter(|_| self.runtime != Some("onnxruntime")) {
+        if let Some(line) = self.trtexec.as_ref().filter(|_| self.kept && self.runtime != Some("onnxruntime")) {
             writeln!(f, "tensorrt    {line}")?;
         }
-        let Self { file, bytes, original_bytes, size_ratio, .. } = self;
-        if let (false, Some(wanted)) = (self.kept, self.required_speedup) {
-            let speed = match &self.latency {
-                Some(latency) => format!("{:.3} times as fast as in fp32", latency.speedup),
-                None => "not running here".to_owned(),
-            };
-            return write!(
-                f,
-                "file        {file} is not written: it is {speed}, and `--require-speedup` asks for {wanted}"
-            );
+        Ok(())
+    }
+}
+
+/// All of a report but what was written.
+pub(crate) struct Details<'r>(&'r Report);
+
+impl Display for Details<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_details(f)
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_details(f)?;
+        if let Some(refusal) = self.refusal() {
+            return f.write_str(&refusal);
         }
-        write!(f, "file        {file}: {}, {size_ratio:.3} of {} in fp32", Bytes(*bytes), Bytes(*original_bytes))
+        write!(f, "file        {}: {}, {}", self.file, Bytes(self.bytes), self.size())?;
+        match &self.data_file {
+            Some(data) => write!(f, "; its weights are in {data} beside it"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -774,11 +953,11 @@ impl Display for LatencyReport {
             .map_or_else(String::new, |[low, high]| format!("95 % interval {low:.3} to {high:.3}, "));
         writeln!(
             f,
-            "latency     {} against {} in fp32 on `{}`{threads}: {:.3} times as fast ({interval}{} runs in turn)",
+            "speed       {:.3} times as fast as fp32: {} against {} on `{}`{threads} ({interval}{} runs in turn)",
+            self.speedup,
             time(self.median_s),
             time(self.fp32_median_s),
             self.provider,
-            self.speedup,
             self.runs,
         )?;
         if self.speedup < 1.0 {

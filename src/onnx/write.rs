@@ -17,10 +17,15 @@ const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_RAW_DATA: u32 = 9;
 
 /// Largest message that protobuf allows, in bytes.
-const PROTOBUF_LIMIT: u64 = (1 << 31) - 1;
+pub const PROTOBUF_LIMIT: u64 = (1 << 31) - 1;
 
 /// External tensors start at multiples of this, a memory page: ONNX Runtime can then map them.
-const ALIGNMENT: u64 = 4096;
+pub(super) const ALIGNMENT: u64 = 4096;
+
+/// Bytes that a model has as one message.
+pub fn encoded_len(model: &ModelProto) -> u64 {
+    model.encoded_len() as u64
+}
 
 impl Lowered {
     /// Size of the model in bytes.

@@ -83,9 +83,9 @@ pub fn observe(
 /// The values in parts that fit into memory; a group is never divided.
 fn parts(model: &ModelProto, groups: &[Vec<String>], inputs: &[(String, Tensor)]) -> Vec<Vec<String>> {
     let image = inputs.iter().find(|(_, tensor)| tensor.shape().len() == 4);
-    let sizes = image.map_or_else(InputSizes::default, |(_, tensor)| InputSizes {
-        batch: tensor.shape().first().copied(),
-        image: Some([tensor.shape()[2], tensor.shape()[3]]),
+    let sizes = image.map_or_else(InputSizes::default, |(_, tensor)| match tensor.shape() {
+        &[batch, height, width, 1..=4] if height > 4 => InputSizes { batch: Some(batch), image: Some([height, width]) },
+        shape => InputSizes { batch: Some(shape[0]), image: Some([shape[2], shape[3]]) },
     });
     let observed: HashMap<String, Vec<u32>> = HashMap::new();
     let shapes = infer(model, sizes, &observed);

@@ -1,15 +1,21 @@
 //! In which precision a runtime really ran a model's convolutions.
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ObserveError, Samples, borrowed};
+use crate::onnx::precision::StatedConv;
 use crate::runtime::Runtime;
 use crate::runtime::provider::Provider;
 use crate::runtime::record::NodeRecord;
 use crate::runtime::session::{Options, Session};
+use crate::tensor::DType;
 
 /// The precision convolutions are to run in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Expected {
     /// Single precision.
     Fp32,
@@ -29,6 +35,16 @@ impl Expected {
             Self::Fp16 => "fp16",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+        }
+    }
+
+    /// The element type it is.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Fp32 => DType::F32,
+            Self::Fp16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+            Self::Int8 => DType::I8,
         }
     }
 
@@ -91,16 +107,18 @@ impl Executed {
         self.convs.iter().filter(move |conv| conv.precision != Some(precision))
     }
 
-    /// Those that should have run in a precision and did not: of the nodes named in `exempt`, which a model keeps in single
-    /// precision on purpose, none counts. ONNX Runtime puts words behind the names of nodes it rewrites.
-    pub fn missing<'a>(&'a self, precision: Expected, exempt: &'a [String]) -> impl Iterator<Item = &'a ConvRun> {
-        let is_exempt = |conv: &&ConvRun| {
-            let is = |name: &String| {
-                conv.node == *name || conv.node.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('_'))
-            };
-            exempt.iter().any(is)
+    /// Those that the file states in a precision and that did not run in it, or that nothing in the file is known of.
+    /// ONNX Runtime puts words behind the names of nodes it rewrites: what ran is held to be the node with the longest
+    /// name that it begins with.
+    pub fn missing<'a>(&'a self, precision: Expected, stated: &'a [StatedConv]) -> impl Iterator<Item = &'a ConvRun> {
+        let names: HashMap<&str, Option<DType>> =
+            stated.iter().flat_map(|conv| conv.names.iter().map(|name| (name.as_str(), conv.precision))).collect();
+        let is_meant = move |conv: &&ConvRun| {
+            let ends = conv.node.char_indices().rev().filter(|(_, c)| *c == '_').map(|(at, _)| at);
+            let stated = std::iter::once(conv.node.len()).chain(ends).find_map(|end| names.get(&conv.node[..end]));
+            stated.is_none_or(|stated| *stated == Some(precision.dtype()))
         };
-        self.others(precision).filter(move |conv| !is_exempt(conv))
+        self.others(precision).filter(is_meant)
     }
 }
 
@@ -159,8 +177,18 @@ mod tests {
         let executed = Executed::of(&record);
         assert_eq!(executed.convs.len(), 4);
         assert_eq!([Expected::Fp32, Expected::Int8, Expected::Fp16].map(|p| executed.count(p)), [2, 1, 1]);
-        let exempt = ["/a".to_owned(), "/b".to_owned()];
-        let missing: Vec<&str> = executed.missing(Expected::Int8, &exempt).map(|conv| conv.node.as_str()).collect();
-        assert_eq!(missing, ["/b2_nchwc", "/d"]);
+        let stated = |name: &str, precision| StatedConv { names: vec![name.to_owned()], precision: Some(precision) };
+        // The last is not the first of them, though its name begins as that one's.
+        let record = [&record[..], &[ran("/a_2_nchwc", "Conv", "float"), ran("/new", "Conv", "float")][..]].concat();
+        let executed = Executed::of(&record);
+        let stated = [
+            stated("/a", DType::F32),
+            stated("/b", DType::I8),
+            stated("/b2", DType::I8),
+            stated("/d", DType::F16),
+            stated("/a_2", DType::I8),
+        ];
+        let missing: Vec<&str> = executed.missing(Expected::Int8, &stated).map(|conv| conv.node.as_str()).collect();
+        assert_eq!(missing, ["/b2_nchwc", "/a_2_nchwc", "/new"]);
     }
 }

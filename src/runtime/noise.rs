@@ -15,6 +15,17 @@ pub struct Sizes {
     pub image: Option<[u32; 2]>,
 }
 
+impl Sizes {
+    /// Those that a model's inputs speak for: the batch that the first one fixes, else one image.
+    pub fn of(inputs: &[Port], image: Option<[u32; 2]>) -> Self {
+        let batch = match inputs.first().and_then(|port| port.dims.first()) {
+            Some(PortDim::Fixed(batch)) => *batch,
+            Some(PortDim::Named(_) | PortDim::Unknown) | None => 1,
+        };
+        Self { batch, image }
+    }
+}
+
 /// Why there is no input for a model.
 #[derive(Debug, Error)]
 pub enum NoiseError {
@@ -114,6 +125,16 @@ mod tests {
             dims: dims.iter().map(dim).collect(),
             ty: String::new(),
         }
+    }
+
+    #[test]
+    fn a_model_speaks_for_its_batch() {
+        for (dims, batch) in
+            [(&[None, None, None, None][..], 1), (&[Some(4), Some(3), None, None], 4), (&[Some(7), Some(3)], 7)]
+        {
+            assert_eq!(Sizes::of(&[port(dims)], Some([6, 7])), Sizes { batch, image: Some([6, 7]) }, "{dims:?}");
+        }
+        assert_eq!(Sizes::of(&[], None), Sizes { batch: 1, image: None });
     }
 
     #[test]

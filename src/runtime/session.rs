@@ -439,7 +439,7 @@ pub struct PlacedNode {
 
 impl Placement {
     /// Where the nodes of a record ran.
-    fn of(record: Vec<NodeRecord>) -> Self {
+    pub fn of(record: Vec<NodeRecord>) -> Self {
         let placed = |NodeRecord { name, op, provider, .. }: NodeRecord| PlacedNode { name, op, provider };
         Self { nodes: record.into_iter().map(placed).collect() }
     }

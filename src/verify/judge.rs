@@ -17,9 +17,12 @@ use super::outcome::{Checked, Compared, Status};
 use super::stored::{self, TestSet};
 use crate::ir::weight::LeafInit;
 use crate::ir::{Seeded, WeightSource};
+use crate::onnx::precision::StatedConv;
+use crate::precision::{ConvRun, Executed, Expected};
 use crate::runtime::Runtime;
 use crate::runtime::provider::Provider;
-use crate::runtime::session::{Options, Port, PortDim, RunError, Session, SessionError};
+use crate::runtime::record::NodeRecord;
+use crate::runtime::session::{Options, Placement, PlacementError, Port, PortDim, RunError, Session, SessionError};
 use crate::tensor::array::{Array, Data, ElementType};
 use crate::tensor::element_count;
 
@@ -54,6 +57,8 @@ pub struct Request {
     pub max_bytes: u64,
     /// What the outputs are compared with.
     pub reference: Option<Reference>,
+    /// What the convolutions are to run in, and what the file says they do.
+    pub precision: Option<(Expected, Vec<StatedConv>)>,
     /// Instead of the tolerances that belong to the element types.
     pub rtol: Option<f64>,
     /// Likewise.
@@ -89,8 +94,18 @@ pub enum Event {
 }
 
 /// The checks, in their order.
-pub const CHECKS: [&str; 9] =
-    ["load", "run", "finite", "shapes", "repeatable", "providers", "reference", "first-divergence", "golden"];
+pub const CHECKS: [&str; 10] = [
+    "load",
+    "run",
+    "finite",
+    "shapes",
+    "repeatable",
+    "providers",
+    "precision",
+    "reference",
+    "first-divergence",
+    "golden",
+];
 
 pub(super) type Named = Vec<(String, Array)>;
 
@@ -308,15 +323,30 @@ impl Judge<'_> {
 
     /// Where the nodes ran. Ends the session.
     fn placement(&mut self, session: Session, ran: &[Ran]) {
-        if !self.request.prove_provider {
-            return self.done(Checked::skipped("providers", "`--provider` was not given"));
+        let (providers, precision) = (self.request.prove_provider, self.request.precision.is_some());
+        for (name, is_asked, option) in
+            [("providers", providers, "--provider"), ("precision", precision, "--expect-precision")]
+        {
+            if !is_asked {
+                self.done(Checked::skipped(name, format!("`{option}` was not given")));
+            } else if ran.is_empty() {
+                self.done(Checked::skipped(name, "the model was not run"));
+            }
         }
-        if ran.is_empty() {
-            return self.done(Checked::skipped("providers", UNRUN));
+        if ran.is_empty() || !(providers || precision) {
+            return;
         }
-        self.begin("providers");
+        self.begin(if providers { "providers" } else { "precision" });
+        let record = session.record();
+        if precision {
+            let checked = self.precision(&record);
+            self.done(checked);
+        }
+        if !providers {
+            return;
+        }
         let provider = self.request.provider;
-        let checked = match session.placement() {
+        let checked = match record.map(Placement::of) {
             Err(error) => Checked::error("providers", error.to_string()),
             Ok(placement) => {
                 let mut counts = BTreeMap::new();
@@ -348,6 +378,42 @@ impl Judge<'_> {
             }
         };
         self.done(checked);
+    }
+
+    /// What the convolutions were computed in.
+    fn precision(&self, record: &Result<Vec<NodeRecord>, PlacementError>) -> Checked {
+        const SHOWN: usize = 8;
+        let Some((expected, stated)) = &self.request.precision else {
+            return Checked::skipped("precision", "`--expect-precision` was not given");
+        };
+        let executed = match record {
+            Ok(record) => Executed::of(record),
+            Err(error) => return Checked::error("precision", error.to_string()),
+        };
+        let (name, ran) = (expected.name(), executed.convs.len());
+        if ran == 0 {
+            return Checked::failed("precision", "no convolution ran".to_owned());
+        }
+        let meant = stated.iter().filter(|conv| conv.precision == Some(expected.dtype())).count();
+        let text = format!(
+            "{} of {ran} convolutions ran in {name}; the file has {meant} of {} in it",
+            executed.count(*expected),
+            stated.len()
+        );
+        let missing: Vec<&ConvRun> = executed.missing(*expected, stated).collect();
+        let mut lines = vec![text];
+        lines.extend(missing.iter().take(SHOWN).map(|conv| {
+            let ran_in = conv.precision.map_or("another type", Expected::name);
+            format!("`{}` ({}) ran in {ran_in}", conv.node, conv.op)
+        }));
+        if missing.len() > SHOWN {
+            lines.push(format!("and {} more did", missing.len() - SHOWN));
+        }
+        if missing.is_empty() && executed.count(*expected) > 0 {
+            Checked::passed("precision", lines.join("\n"))
+        } else {
+            Checked::failed("precision", lines.join("\n"))
+        }
     }
 
     fn references(&mut self, session: &mut Session, ran: &[Ran]) {

@@ -177,6 +177,11 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
     if args.emit == Emit::Ir && (args.json || args.report_json.is_some()) {
         return Err(Failure::new("`--emit ir` writes no model to report on; leave out `--json` and `--report-json`"));
     }
+    #[cfg(feature = "run")]
+    if let Some(option) = args.lower.meaningless(args.precision) {
+        let precision = args.precision.name();
+        return Err(Failure::new(format!("`{option}` has no effect with `--precision {precision}`")));
+    }
     // What cannot be written is found out before anything is measured.
     let staged = (args.emit == Emit::Onnx).then(|| Staged::beside(output)).transpose()?;
     let staged_report = args.report_json.as_deref().map(Staged::beside).transpose()?;
@@ -242,11 +247,16 @@ impl Converted {
     fn outcome(&self) -> Outcome {
         match *self {}
     }
-}
 
-#[cfg(not(feature = "run"))]
-impl std::fmt::Display for Converted {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn details(&self) -> String {
+        match *self {}
+    }
+
+    fn refusal(&self) -> Option<String> {
+        match *self {}
+    }
+
+    fn size(&self) -> String {
         match *self {}
     }
 }
@@ -282,6 +292,7 @@ fn choose(args: &CompileArgs, global: &Global, machine: &Here<'_>, spec: &Spec) 
     if let Some(path) = &args.profile {
         let text = files::read_text(path, MAX_TEXT)?;
         let profile = Profile::read(&text).doing(|| format!("cannot use the profile `{}`", path.display()))?;
+        holds_the_precision(args, &profile).doing(|| format!("cannot choose from the profile `{}`", path.display()))?;
         return chosen(args, &profile, &text, true)
             .doing(|| format!("cannot choose from the profile `{}`", path.display()));
     }
@@ -303,7 +314,7 @@ fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<C
         time: args.time.unwrap_or_else(|| machine.default_time(&target)),
         roofs: false,
         batch: images(args.batch),
-        dtype: DType::F32,
+        dtype: computed_in(args),
         threads: args.proof.threads.map(|threads| threads.try_into().unwrap_or(NonZero::<u32>::MAX)),
         seed: args.seed,
     };
@@ -317,6 +328,31 @@ fn measured(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<C
         files::write(path, |out| Ok(out.write_all(text.as_bytes())?))?;
     }
     chosen(args, &profile, &text, false)
+}
+
+/// What convolutions are measured in: what the model computes in.
+#[cfg(feature = "run")]
+fn computed_in(args: &CompileArgs) -> DType {
+    args.precision.dtype()
+}
+
+#[cfg(not(feature = "run"))]
+fn computed_in(_: &CompileArgs) -> DType {
+    DType::F32
+}
+
+/// Refuses a profile of another precision than the one that is asked for.
+fn holds_the_precision(args: &CompileArgs, profile: &Profile) -> Result<(), Failure> {
+    let (wanted, measured) = (computed_in(args), profile.settings.dtype);
+    if wanted == measured {
+        return Ok(());
+    }
+    if wanted == DType::F32 {
+        output::warning(&format!("the profile was measured in {measured}; the model is written in {wanted}"));
+        return Ok(());
+    }
+    Err(Failure::new(format!("it has no densities in {wanted}; it was measured in {measured}"))
+        .with_hint(format!("measure the device in it: `bbc profile --dtype {wanted}`")))
 }
 
 /// Images that are run together; one where that is free.
@@ -409,27 +445,40 @@ fn lowered(
     };
     let provider = match runtime {
         Some(_) => prove::TargetProvider::of(args, machine, device)?.provider(),
-        None => None,
+        None => Err("nothing is run".to_owned()),
     };
-    let model = onnx::read(files::read(staged.path(), u64::MAX)?.into())?;
-    let original = tempfile::Builder::new().prefix("bbc-").suffix(".onnx").tempfile()?;
-    fs::copy(staged.path(), original.path())?;
+    // In the folder that an interrupt removes, until the file is put in its place.
+    let scratch = tempfile::Builder::new().prefix("fp32-").tempdir_in(staged.folder())?;
+    let moved = |path: &Path| scratch.path().join(path.file_name().unwrap_or_default());
+    let original = moved(staged.path());
+    fs::rename(staged.path(), &original)?;
+    if let Some(data) = &written.data_file {
+        let data = staged.companion(data);
+        fs::rename(&data, moved(&data))?;
+    }
+    let output = Path::new(&written.path);
+    let source = super::precision::read(&original, output)?;
     let converted = super::precision::convert(&Job {
         args: &args.lower,
         precision: args.precision,
-        model: &model,
-        original: original.path(),
-        output: Path::new(&written.path),
+        model: &source.model,
+        original: &original,
+        named: output,
+        original_bytes: written.bytes,
+        external: false,
+        output,
         staged,
         runtime,
-        provider: provider.unwrap_or(bbc::runtime::provider::Provider::Cpu),
+        provider,
         threads: args.proof.threads,
         input_size: args.dynamic_size.then_some([spec.input.height, spec.input.width]),
     })?;
     let Scanned { model, bytes, .. } = scan(fs::File::open(staged.path())?)?;
     let opset = model.opset_import.first().map_or(0, |set| set.version());
     let nodes = model.graph.map_or(0, |graph| graph.node.len());
-    Ok((Written { bytes, nodes, opset, ..written }, Some(converted)))
+    let data_file = converted.data_file().map(ToOwned::to_owned);
+    let bytes = if data_file.is_some() { converted.bytes() } else { bytes };
+    Ok((Written { bytes, nodes, opset, data_file, ..written }, Some(converted)))
 }
 
 #[cfg(not(feature = "run"))]
@@ -537,7 +586,7 @@ fn examined(staged: &Staged) -> Result<usize, Failure> {
 
 /// Name of the file for the weights. It is another one for another network: a model that is replaced never finds the
 /// weights of the new one.
-fn data_name(output: &Path, metadata: &[(String, String)], size: u64) -> String {
+pub(super) fn data_name(output: &Path, metadata: &[(String, String)], size: u64) -> String {
     let text: Vec<&str> = metadata.iter().map(|(_, value)| value.as_str()).collect();
     let hash = profile::sha256(&format!("{size}\n{}", text.join("\n")));
     format!("{}.{}.data", output.file_name().unwrap_or_default().to_string_lossy(), &hash[..8])
@@ -547,7 +596,7 @@ fn data_name(output: &Path, metadata: &[(String, String)], size: u64) -> String 
 const MAX_REPLACED: u64 = 64 << 20;
 
 /// The files of weights, as [`data_name`] names them, that the model to be replaced has and the new one has not.
-fn stale_data(output: &Path, new: Option<&str>) -> Vec<PathBuf> {
+pub(super) fn stale_data(output: &Path, new: Option<&str>) -> Vec<PathBuf> {
     let place = files::behind_links(output);
     let is_small_file = |metadata: fs::Metadata| metadata.is_file() && metadata.len() <= MAX_REPLACED;
     if !fs::metadata(&place).is_ok_and(is_small_file) {

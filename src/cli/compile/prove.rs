@@ -95,11 +95,11 @@ pub(super) enum TargetProvider {
 }
 
 impl TargetProvider {
-    /// The provider, if there is one.
-    pub(super) fn provider(&self) -> Option<Provider> {
+    /// The provider, or why there is none.
+    pub(super) fn provider(self) -> Result<Provider, String> {
         match self {
-            Self::Is(provider) => Some(*provider),
-            Self::None { .. } => None,
+            Self::Is(provider) => Ok(provider),
+            Self::None { why } => Err(why),
         }
     }
 

@@ -426,15 +426,18 @@ impl Display for Report {
             writeln!(f, "weights     {file}: {tensors} tensors, sha256 {hash}")?;
         }
         if let Some(precision) = &self.precision {
-            writeln!(f, "\n{precision}")?;
-            if precision.outcome() == Outcome::No {
-                return Ok(());
+            write!(f, "{}", precision.details())?;
+            if let Some(refusal) = precision.refusal() {
+                return f.write_str(&refusal);
             }
         }
         if !kept {
             return write!(f, "file        {path} is not written: `--require-provider` asks for a run on the target");
         }
         write!(f, "file        {path}: {}, opset {opset}, {nodes} nodes", Bytes(*bytes))?;
+        if let Some(precision) = &self.precision {
+            write!(f, ", {}", precision.size())?;
+        }
         match data_file {
             Some(data) => write!(f, "; its weights are in {data} beside it"),
             None => Ok(()),

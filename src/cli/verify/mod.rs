@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bbc::census::Census;
+use bbc::onnx::precision::stated_convs;
 use bbc::onnx::scan::Scanned;
 use bbc::onnx::structure::{Limits, MAX_TENSOR_BYTES};
 use bbc::onnx::summary::{FileDim, outputs};
+use bbc::precision::Expected;
 use bbc::runtime::library::Library;
 use bbc::runtime::provider::Provider;
 use bbc::runtime::session::PortDim;
@@ -26,6 +28,7 @@ use super::failure::Failure;
 use super::{Global, Outcome, files, ort, output};
 
 pub(crate) mod child;
+mod deployments;
 mod golden;
 mod junit;
 mod report;
@@ -55,6 +58,8 @@ pub(crate) struct Args {
     run: RunArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    suits: deployments::DeploymentArgs,
     #[command(flatten)]
     contract: ContractArgs,
 }
@@ -105,6 +110,9 @@ struct RunArgs {
     /// `.npz` with arrays named as inputs and outputs
     #[arg(long, value_name = "PATH")]
     reference: Option<PathBuf>,
+    /// Fail if a convolution that the file has in this precision runs in another, or none is in it: fp32, fp16, bf16, int8
+    #[arg(long, value_name = "PRECISION", value_parser = deployments::precision, conflicts_with = "no_run")]
+    expect_precision: Option<Expected>,
     /// Relative tolerance, instead of the one that belongs to the element type
     #[arg(long, value_name = "X", value_parser = tolerance)]
     rtol: Option<f64>,
@@ -201,13 +209,14 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Outcome, Failure> {
         let judged = match &library {
             _ if args.no_run => skipped("`--no-run` was given"),
             Some(Ok(library)) if report.verdict() == Status::Passed => {
-                let request = args.request(model, declared(report), sizes.clone(), reference.clone());
+                let request = args.request(model, report, sizes.clone(), reference.clone());
                 judged(library, request, golden.take(), &args.limits).unwrap_or_else(|failure| unloaded(&failure))
             }
             Some(Err(failure)) if report.verdict() == Status::Passed => unloaded(failure),
             _ => skipped("the structure does not hold"),
         };
         report.checks.extend(judged);
+        report.checks.push(deployments::check(&args.suits, report, &args.run.input_shapes));
         report.checks.push(contract);
     }
     let report = Report::new(models);
@@ -342,17 +351,19 @@ impl Args {
     fn request(
         &self,
         model: &Path,
-        declared: BTreeMap<String, Vec<PortDim>>,
+        report: &ModelReport,
         sizes: BTreeMap<String, Vec<Option<u32>>>,
         reference: Option<Reference>,
     ) -> Request {
+        let stated = || report.scanned.as_ref().map(|scanned| stated_convs(&scanned.model)).unwrap_or_default();
         Request {
             model: model.to_owned(),
             provider: self.run.provider.unwrap_or(Provider::Cpu),
             prove_provider: self.run.provider.is_some(),
             threads: self.run.threads,
             batches: self.run.batch.clone(),
-            declared,
+            declared: declared(report),
+            precision: self.run.expect_precision.map(|expected| (expected, stated())),
             sizes,
             max_bytes: self.structure.max_tensor_bytes,
             reference,

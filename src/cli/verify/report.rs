@@ -9,6 +9,7 @@ use bbc::verify::judge::CHECKS;
 use bbc::verify::outcome::{Checked, Status};
 use serde::{Serialize, Serializer};
 
+use super::deployments;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 
@@ -71,7 +72,8 @@ impl ModelReport {
     /// A model that cannot be read.
     pub(super) fn unread(model: &Path, why: &Failure) -> Self {
         let error = Checked::error(Aspect::Format.name(), why.to_string());
-        let rest = Aspect::ALL.iter().skip(1).map(|aspect| aspect.name()).chain(CHECKS).chain(["contract"]);
+        let rest =
+            Aspect::ALL.iter().skip(1).map(|aspect| aspect.name()).chain(CHECKS).chain([deployments::NAME, "contract"]);
         let skipped = rest.map(|name| Checked::skipped(name, "the file cannot be read"));
         Self {
             model: model.display().to_string(),

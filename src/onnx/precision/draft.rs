@@ -267,6 +267,10 @@ fn refuse(header: &ModelProto, graph: &GraphProto) -> Result<(), PrecisionError>
         if node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty()) {
             return Err(PrecisionError::Subgraph { node: node_label(), op: op.to_owned() });
         }
+        let is_external = |tensor: &&TensorProto| tensor.data_location() == DataLocation::External;
+        if let Some(tensor) = node.attribute.iter().filter_map(|attribute| attribute.t.as_ref()).find(is_external) {
+            return Err(external(&node_label(), tensor));
+        }
         let known = matches!(node.domain(), "" | "ai.onnx") && (op == "Constant" || half_rule(op).is_some());
         if !known {
             let op = if node.domain().is_empty() { op.to_owned() } else { format!("{}:{op}", node.domain()) };
@@ -275,15 +279,19 @@ fn refuse(header: &ModelProto, graph: &GraphProto) -> Result<(), PrecisionError>
     }
     for tensor in &graph.initializer {
         if tensor.data_location() == DataLocation::External {
-            let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
-            let file = location.map_or_else(String::new, |entry| entry.value().to_owned());
-            return Err(PrecisionError::External { name: tensor.name().to_owned(), file });
+            return Err(external(tensor.name(), tensor));
         }
         if tensor.data_type() == i32::from(DataType::Int8) {
             return Err(PrecisionError::Quantised { node: tensor.name().to_owned(), op: "int8 weights".to_owned() });
         }
     }
     Ok(())
+}
+
+fn external(name: &str, tensor: &TensorProto) -> PrecisionError {
+    let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
+    let file = location.map_or_else(String::new, |entry| entry.value().to_owned());
+    PrecisionError::External { name: name.to_owned(), file }
 }
 
 fn constant_of(name: &str, attribute: &AttributeProto) -> Option<TensorProto> {

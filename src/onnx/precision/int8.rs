@@ -497,55 +497,66 @@ impl<'a> Writer<'a> {
             node.input[1].clone_from(dequantised);
             return scales.clone();
         }
-        let (dims, channel_axis) = (self.draft.constants[&name].dims.clone(), channel_axis(node));
-        let values = self.draft.values(&name).unwrap_or_default();
-        let scales = channel_scales(&values, &dims, channel_axis, bias, operand);
-        let [stored, scale_name, zero_name] =
-            ["quantized", "scale", "zero"].map(|what| self.draft.fresh(&format!("{name}.{what}")));
-        let integers_of = rounded(&values, &dims, channel_axis, &scales);
+        let Stored { stored, scales, channel_axis, .. } = self.store(node, bias, operand);
         let channels = scales.len() as i64;
-        self.draft.constant(integers(&stored, DataType::Int8, dims, integers_of));
-        self.draft.constant(tensor(&scale_name, DType::F32, vec![channels], &scales));
-        self.draft.constant(integers(&zero_name, DataType::Int8, vec![channels], vec![0; scales.len()]));
-        let result = self.draft.fresh(&format!("{name}.dequantized"));
+        let [scale, zero, result] =
+            ["scale", "zero", "dequantized"].map(|what| self.draft.fresh(&format!("{name}.{what}")));
+        self.draft.constant(tensor(&scale, DType::F32, vec![channels], &scales));
+        self.draft.constant(integers(&zero, DataType::Int8, vec![channels], vec![0; scales.len()]));
         let label = self.draft.fresh(&format!("{stored}/DQ"));
-        let inputs = vec![stored, scale_name, zero_name];
         let axis = vec![axis(channel_axis as i64)];
-        self.nodes.push(lower::node(&label, "DequantizeLinear", inputs, &result, axis));
-        node.input[1].clone_from(&result);
-        self.weights.insert(name, (result, scales.clone()));
-        scales
+        self.nodes.push(lower::node(&label, "DequantizeLinear", vec![stored, scale, zero], &result, axis));
+        self.gives(node, name, result, scales)
     }
 
     /// Gives a layer that computes in single precision a weight that is stored as integers.
     ///
     /// ONNX Runtime would dequantise it anew in every run; a cast and a product of constants it computes once.
     fn stored_weight(&mut self, node: &mut NodeProto) {
-        if !self.plan.unsigned() {
+        let name = node.input[1].clone();
+        if !self.plan.unsigned() || self.weights.contains_key(&name) {
             self.weight(node, None, 1.0);
             return;
         }
-        let name = node.input[1].clone();
-        if let Some((result, _)) = self.weights.get(&name) {
-            node.input[1].clone_from(result);
-            return;
-        }
-        let (dims, channel_axis) = (self.draft.constants[&name].dims.clone(), channel_axis(node));
-        let values = self.draft.values(&name).unwrap_or_default();
-        let scales = channel_scales(&values, &dims, channel_axis, None, 1.0);
-        let [stored, scale, cast, result] =
-            ["quantized", "scale", "cast", "dequantized"].map(|what| self.draft.fresh(&format!("{name}.{what}")));
-        let along: Vec<i64> =
-            dims.iter().enumerate().map(|(i, &size)| if i == channel_axis { size } else { 1 }).collect();
-        let integers_of = rounded(&values, &dims, channel_axis, &scales);
-        self.draft.constant(integers(&stored, DataType::Int8, dims, integers_of));
+        let Stored { stored, scales, channel_axis, rank } = self.store(node, None, 1.0);
+        let along = (0..rank).map(|axis| if axis == channel_axis { scales.len() as i64 } else { 1 }).collect();
+        let [scale, cast, result] =
+            ["scale", "cast", "dequantized"].map(|what| self.draft.fresh(&format!("{name}.{what}")));
         self.draft.constant(tensor(&scale, DType::F32, along, &scales));
         let labels = [self.draft.fresh(&format!("{cast}/Cast")), self.draft.fresh(&format!("{result}/Mul"))];
         self.nodes.push(cast_node(&labels[0], &stored, &cast, DataType::Float));
         self.nodes.push(lower::node(&labels[1], "Mul", vec![cast, scale], &result, Vec::new()));
-        node.input[1].clone_from(&result);
-        self.weights.insert(name, (result, scales));
+        self.gives(node, name, result, scales);
     }
+
+    /// Stores a layer's weight as integers.
+    fn store(&mut self, node: &NodeProto, bias: Option<&[f32]>, operand: f32) -> Stored {
+        let name = &node.input[1];
+        let (dims, channel_axis) = (self.draft.constants[name].dims.clone(), channel_axis(node));
+        let values = self.draft.values(name).unwrap_or_default();
+        let scales = channel_scales(&values, &dims, channel_axis, bias, operand);
+        let stored = self.draft.fresh(&format!("{name}.quantized"));
+        let (rank, integers_of) = (dims.len(), rounded(&values, &dims, channel_axis, &scales));
+        self.draft.constant(integers(&stored, DataType::Int8, dims, integers_of));
+        Stored { stored, scales, channel_axis, rank }
+    }
+
+    /// Has a node take this form of a weight, and later ones that take the same weight too.
+    fn gives(&mut self, node: &mut NodeProto, weight: String, result: String, scales: Vec<f32>) -> Vec<f32> {
+        node.input[1].clone_from(&result);
+        self.weights.insert(weight, (result, scales.clone()));
+        scales
+    }
+}
+
+/// A weight that was stored as integers.
+struct Stored {
+    /// Its name.
+    stored: String,
+    /// The scale of each of its channels.
+    scales: Vec<f32>,
+    channel_axis: usize,
+    rank: usize,
 }
 
 /// A scale for each channel. A channel of zeros has one too, and none is so small that the bias would not fit.

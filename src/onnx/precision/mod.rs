@@ -7,22 +7,23 @@
 //!
 //! Nothing here runs a model: what values a model has is found out in `crate::precision`, which has a runtime.
 
-use std::collections::{HashMap, HashSet};
-
-use crate::onnx::check::label;
-use crate::onnx::proto::{ModelProto, NodeProto};
+use crate::onnx::proto::ModelProto;
 
 #[cfg(test)]
 use crate::onnx::shapes::InputSizes;
 
+pub use self::deployment::{Deployment, UnknownDeployment, check_for};
 pub use self::half::{Half, HalfModel, HalfOptions, Rounding, to_half};
 pub use self::int8::{Consumer, Int8Options, Int8Plan, Layer, LayerPair, LayerState, Ranges, plan_int8};
+pub use self::stated::{StatedConv, stated_convs};
 pub use self::tensorrt::{Finding, Severity, check_for_tensorrt, trtexec};
 
+mod deployment;
 mod draft;
 mod half;
 mod int8;
 mod rules;
+mod stated;
 mod tensorrt;
 #[cfg(test)]
 mod tests;
@@ -110,27 +111,4 @@ const NEWEST_OPSET: i64 = 22;
 /// A model as bytes.
 pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
     prost::Message::encode_to_vec(model)
-}
-
-/// Names by which a runtime may call these nodes once it has fused them: their own, those of what they make, and of the
-/// activations behind them.
-pub fn names_when_fused(model: &ModelProto, nodes: &[String]) -> Vec<String> {
-    let Some(graph) = &model.graph else { return Vec::new() };
-    let mut users: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
-    for node in &graph.node {
-        for name in &node.input {
-            users.entry(name).or_default().push(node);
-        }
-    }
-    let wanted: HashSet<&String> = nodes.iter().collect();
-    let mut names = nodes.to_vec();
-    for node in graph.node.iter().filter(|node| wanted.contains(&label(node))) {
-        for made in &node.output {
-            let behind = users.get(made.as_str()).into_iter().flatten();
-            let activations = behind.filter(|node| matches!(node.op_type(), "Relu" | "Clip" | "LeakyRelu" | "Sigmoid"));
-            names.extend(activations.flat_map(|node| node.output.iter().cloned()));
-            names.push(made.clone());
-        }
-    }
-    names
 }

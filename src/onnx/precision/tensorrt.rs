@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::onnx::check::label;
-use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
-use crate::onnx::shapes::{InputSizes, input_layout, stated};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType};
+use crate::onnx::shapes::{InputSizes, Layout, input_layout, stated};
 
 /// Operators and their restrictions.
 const OPERATORS: &str = "https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md";
@@ -95,7 +95,7 @@ pub fn check_for_tensorrt(model: &ModelProto) -> Vec<Finding> {
     findings
 }
 
-fn finding(place: String, severity: Severity, what: String, page: &'static str) -> Finding {
+pub(super) fn finding(place: String, severity: Severity, what: String, page: &'static str) -> Finding {
     Finding { place, severity, what, page }
 }
 
@@ -110,18 +110,24 @@ fn opset(model: &ModelProto, findings: &mut Vec<Finding>) {
 }
 
 fn dynamic(graph: &GraphProto, findings: &mut Vec<Finding>) {
-    for input in &graph.input {
-        let Some(dims) = stated(input) else { continue };
+    // Where only the batch is free, the command that is written for the model has a profile.
+    let severity = if shapes(graph, InputSizes::default()).is_some() { Severity::Slow } else { Severity::Refused };
+    for (input, dims) in free_dims(graph) {
+        let what =
+            format!("dimension {dims} is free: the engine needs a profile with the least, best and greatest size");
+        findings.push(finding(input, severity, what, DYNAMIC));
+    }
+}
+
+/// Names of inputs of which sizes are free, each with the places of those sizes.
+pub(super) fn free_dims(graph: &GraphProto) -> Vec<(String, String)> {
+    let free = |input: &ValueInfoProto| {
+        let dims = stated(input)?;
         let free: Vec<String> =
             dims.iter().enumerate().filter(|(_, dim)| dim.is_err()).map(|(i, _)| i.to_string()).collect();
-        if !free.is_empty() {
-            let what = format!(
-                "dimension {} is free: the engine needs a profile with the least, best and greatest size",
-                free.join(", ")
-            );
-            findings.push(finding(input.name().to_owned(), Severity::Refused, what, DYNAMIC));
-        }
-    }
+        (!free.is_empty()).then(|| (input.name().to_owned(), free.join(", ")))
+    };
+    graph.input.iter().filter_map(free).collect()
 }
 
 fn operator(node: &NodeProto, findings: &mut Vec<Finding>) {
@@ -276,16 +282,26 @@ fn is_zero(tensor: &TensorProto) -> bool {
 /// The command that builds an engine of the model in this file, its shapes from the model's inputs. What they leave free is
 /// one image up to eight, of the sizes given; `None` if a size is free and not given.
 pub fn trtexec(model: &ModelProto, file: &str, sizes: InputSizes) -> Option<String> {
-    const BATCHES: [u32; 3] = [1, 1, 8];
     let graph = model.graph.as_ref()?;
+    let shapes = shapes(graph, sizes)?;
+    let engine = format!("{}.engine", file.strip_suffix(".onnx").unwrap_or(file));
+    let mut words = vec![format!("--onnx={file}"), format!("--saveEngine={engine}")];
+    if !free_dims(graph).is_empty() {
+        let flags = ["minShapes", "optShapes", "maxShapes"];
+        words.extend(flags.iter().zip(&shapes).map(|(flag, shapes)| format!("--{flag}={}", shapes.join(","))));
+    }
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    Some(format!("trtexec {}", words.join(" ")))
+}
+
+/// The least, best and greatest shapes of the inputs, each as `name:1x3x224x224`.
+fn shapes(graph: &GraphProto, sizes: InputSizes) -> Option<[Vec<String>; 3]> {
+    const BATCHES: [u32; 3] = [1, 1, 8];
     let tensors: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
     let mut shapes: [Vec<String>; 3] = Default::default();
-    let mut is_free = false;
     for input in graph.input.iter().filter(|input| !tensors.contains(input.name())) {
         let dims = stated(input)?;
-        let layout = input_layout(&dims);
-        let first = if layout == crate::onnx::shapes::Layout::Nhwc { 1 } else { 2 };
-        is_free |= dims.iter().any(Result::is_err);
+        let first = if input_layout(&dims) == Layout::Nhwc { 1 } else { 2 };
         for (shapes, batch) in shapes.iter_mut().zip(BATCHES) {
             let size = |(at, dim): (usize, &Result<u32, &str>)| match (dim, sizes.image) {
                 (Ok(size), _) => Some(*size),
@@ -298,14 +314,7 @@ pub fn trtexec(model: &ModelProto, file: &str, sizes: InputSizes) -> Option<Stri
             shapes.push(format!("{}:{}", input.name(), shape.join("x")));
         }
     }
-    let engine = format!("{}.engine", file.strip_suffix(".onnx").unwrap_or(file));
-    let mut words = vec![format!("--onnx={file}"), format!("--saveEngine={engine}")];
-    if is_free {
-        let flags = ["minShapes", "optShapes", "maxShapes"];
-        words.extend(flags.iter().zip(&shapes).map(|(flag, shapes)| format!("--{flag}={}", shapes.join(","))));
-    }
-    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    Some(format!("trtexec {}", words.join(" ")))
+    Some(shapes)
 }
 
 /// A word for a POSIX shell.

@@ -8,6 +8,7 @@ use crate::onnx::initializers::decoded;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{NodeProto, TensorProto, TypeProto, tensor_proto::DataLocation, type_proto};
 use crate::onnx::testing::Net;
+use crate::tensor::DType;
 
 /// Fills the weights of a model: every value 0.5 if not given.
 fn filled(net: Net, given: &[(&str, &[f32])]) -> ModelProto {
@@ -350,10 +351,71 @@ fn tensorrt_rules_cite_their_pages() {
         check_for_tensorrt(&model).iter().map(|f| format!("{:?} `{}`: {}", f.severity, f.place, f.what)).collect();
     insta::assert_snapshot!(found.join("\n"), @r"
     Refused ``: opset 26 is not read; 9 to 25 are
-    Refused `x`: dimension 0 is free: the engine needs a profile with the least, best and greatest size
+    Slow `x`: dimension 0 is free: the engine needs a profile with the least, best and greatest size
     Slow `Conv of a`: 12 channels out are no multiple of 8, to which tensor cores pad them
     Refused `NonZero of c`: the operator `my.ops:NonZero` is none of ONNX and needs a plugin
     Refused `Unique of y`: the operator `Unique` is not supported
     ");
     assert!(check_for_tensorrt(&model).iter().all(|finding| finding.page.starts_with("https://")));
+}
+
+/// The operators and rows are those of the pages: OpenVINO has no `Det`, the table of Core ML has `Flatten` in the older
+/// format only and no `QuantizeLinear`, that of DirectML no `NonMaxSuppression`.
+#[test]
+fn other_runtimes_are_checked_by_their_pages() {
+    let mut net = Net::new(21)
+        .input("x", "N 3 8 8")
+        .conv("x", "a", [3, 8], 3, 1, 1)
+        .node("Flatten a -> b", "")
+        .node("Det b -> c", "")
+        .node("SequenceAt c -> d", "")
+        .node("NonMaxSuppression d -> e", "")
+        .node("Relu e -> f", "")
+        .node("Mine f -> y", "")
+        .output("y");
+    net.graph().node[6].domain = Some("my.ops".into());
+    let mut model = filled(net, &[]);
+    model.graph.as_mut().unwrap().initializer[0].data_type = Some(DataType::Bfloat16.into());
+    let mut found = Vec::new();
+    for deployment in [Deployment::OpenVino, Deployment::CoreMl, Deployment::DirectMl] {
+        for finding in check_for(deployment, &model) {
+            assert!(finding.page.starts_with("https://"));
+            found.push(format!("{deployment} {:?} `{}`: {}", finding.severity, finding.place, finding.what));
+        }
+    }
+    insta::assert_snapshot!(found.join("\n"), @r"
+    openvino Slow `x`: dimension 0 is free: it runs, but a model of fixed sizes is planned once and is faster; reshape it before it is compiled
+    openvino Refused `Det of c`: the operator `Det` is not supported
+    openvino Slow `SequenceAt of d`: the operator `SequenceAt` is supported only in certain patterns
+    openvino Refused `Mine of y`: the operator `my.ops:Mine` is none of ONNX and is not listed
+    coreml Slow `x`: dimension 0 is free: the provider takes it, but performance may suffer; fix it, or set `RequireStaticInputShapes`
+    coreml Refused `a.w`: it is bfloat16, which the provider has no type for
+    coreml Slow `Flatten of b`: the operator `Flatten` is only in the format NeuralNetwork; in MLProgram the processor runs it
+    coreml Refused `Det of c`: the operator `Det` is not listed; it is left to the processor
+    coreml Refused `SequenceAt of d`: the operator `SequenceAt` is not listed; it is left to the processor
+    coreml Refused `NonMaxSuppression of e`: the operator `NonMaxSuppression` is not listed; it is left to the processor
+    coreml Refused `Mine of y`: the operator `my.ops:Mine` is none of ONNX and is not listed
+    directml Slow ``: opset 21 is newer than 20, the newest supported: expect poor performance
+    directml Slow `x`: dimension 0 is free: the provider plans best for fixed sizes; fix them with `AddFreeDimensionOverrideByName`
+    directml Refused `a.w`: it is bfloat16; of halves the provider has only float16
+    directml Refused `Det of c`: the operator `Det` is not listed; it is left to the processor
+    directml Refused `NonMaxSuppression of e`: the operator `NonMaxSuppression` is not listed; it is left to the processor
+    directml Refused `Mine of y`: the operator `my.ops:Mine` is none of ONNX and is not listed
+    ");
+    assert!("tflite".parse::<Deployment>().unwrap_err().to_string().contains("coreml"));
+}
+
+#[test]
+fn a_file_states_the_precision_of_its_convolutions() {
+    let plan = plan_int8(&network(), &Int8Options::default()).unwrap();
+    let made = plan.apply(&ranges(&plan));
+    let stated = |model: &ModelProto| stated_convs(model).iter().map(|conv| conv.precision).collect::<Vec<_>>();
+    let layers = plan.layers().iter().filter(|layer| layer.op == "Conv");
+    let expected: Vec<Option<DType>> =
+        layers.map(|layer| Some(if layer.state == LayerState::Int8 { DType::I8 } else { DType::F32 })).collect();
+    assert!(expected.contains(&Some(DType::I8)) && expected.contains(&Some(DType::F32)));
+    assert_eq!(stated(&made), expected);
+    assert!(stated(&network()).iter().all(|precision| *precision == Some(DType::F32)));
+    let half = to_half(&network(), &HalfOptions { half: Half::F16, ports: false, keep: &HashSet::new() }).unwrap();
+    assert!(stated(&half.model).iter().all(|precision| *precision == Some(DType::F16)));
 }
