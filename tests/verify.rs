@@ -178,7 +178,7 @@ fn junit_has_the_form_that_servers_read() {
         }
     }
     assert_eq!(suites, [(22, 0, 0), (22, 1, 0)]);
-    assert_eq!(cases.len(), 40);
+    assert_eq!(cases.len(), 44);
     assert_eq!(results.iter().filter(|(_, kind)| kind == "failure").count(), 1);
     assert!(results.contains(&("format".into(), "failure".into())));
 }
