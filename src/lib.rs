@@ -15,6 +15,7 @@
 //! | measure | [`profile`] | a device and a list of problems | [`profile::Profile`] |
 //! | choose | [`select`] | a profile and a policy | [`select::Selection`] |
 //! | describe | [`backbone`] | YAML, or a preset | [`backbone::Spec`] |
+//! | search | [`search`] | a profile and a budget | [`backbone::Spec`] |
 //! | generate | [`backbone`] | a spec with its first conv | [`ir::Graph`] |
 //! | transform | [`pass`] | a graph | a graph that computes the same |
 //! | train | [`torch`] | a spec | a PyTorch module |
@@ -22,6 +23,7 @@
 //! | lower | [`onnx`] | a graph and a source of weights | bytes |
 //! | check | [`onnx`] | bytes from anywhere | a model whose structure holds |
 //! | prove | `verify` | a model file | what running it has shown |
+//! | lay out | [`report`] | what a search has found | a page of HTML |
 //! | run | `runtime` | a model and tensors | tensors, timings, where each node ran |
 //! | show | [`report`] | a profile | a picture |
 //!
@@ -75,6 +77,7 @@ pub mod reference;
 pub mod report;
 #[cfg(feature = "run")]
 pub mod runtime;
+pub mod search;
 pub mod select;
 pub mod tensor;
 pub mod torch;

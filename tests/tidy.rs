@@ -38,9 +38,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("census", &["units", "tensor", "conv", "ir", "onnx", "runtime", "yaml"]),
     ("profile", &["units", "random", "nearest", "tensor", "conv", "ir", "reference", "onnx", "runtime", "yaml"]),
     ("select", &["units", "nearest", "tensor", "conv", "profile", "census"]),
+    // It draws networks at random.
     (
         "search",
-        &["units", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "pass", "onnx", "runtime"],
+        &[
+            "units", "random", "tensor", "conv", "ir", "profile", "census", "select", "backbone", "pass", "onnx",
+            "runtime",
+        ],
     ),
     // It runs models that `onnx::precision` has rewritten, and times them as `profile` times whole networks.
     ("precision", &["units", "tensor", "onnx", "runtime", "profile"]),

@@ -192,6 +192,8 @@ impl Args {
             incomplete: None,
             roofs: Vec::new(),
             measurements: imported.measurements.clone(),
+            nodes: Vec::new(),
+            networks: Vec::new(),
         }
     }
 }

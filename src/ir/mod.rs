@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
+use crate::conv::ConvProblem;
 use crate::tensor::TensorType;
 use crate::units::{Bytes, Flops};
 
@@ -226,6 +227,16 @@ impl Graph {
             counts[id.index()] += 1;
         }
         counts
+    }
+
+    /// The convolution that one value is the result of, at this batch size; `None` if it is another op's.
+    pub fn conv_problem(&self, id: ValueId, batch: u32) -> Option<ConvProblem> {
+        let value = self.value(id);
+        let Some(Op::Conv { conv, .. }) = value.op() else { return None };
+        let input = self.value(*value.args().first()?).ty();
+        let [n, channels, height, width] = input.shape(batch)[..] else { return None };
+        let out = value.ty().shape(batch).get(1).copied()?;
+        ConvProblem::new(*conv, n, channels, out, [height, width], input.dtype).ok()
     }
 
     /// Operations of one value's op at this batch size, wherever the batch is free.

@@ -6,6 +6,8 @@ pub const VERSION: &str = "bbc.version";
 pub const SPEC: &str = "bbc.spec";
 /// The device it was measured for, or `unmeasured`.
 pub const TARGET: &str = "bbc.target";
+/// What the search has come to that found the network, as JSON; absent if it was not searched.
+pub const VERDICT: &str = "bbc.verdict";
 /// SHA-256 of the profile's text; absent if nothing was measured.
 pub const PROFILE_SHA256: &str = "bbc.profile_sha256";
 /// SHA-256 of the file of trained weights; absent if there was none.

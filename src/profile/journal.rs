@@ -573,6 +573,8 @@ impl Record {
             roofs: self.roofs.clone(),
             runs: BTreeMap::from([(run.clone(), Run { load_average: *load_average })]),
             measurements,
+            nodes: Vec::new(),
+            networks: Vec::new(),
         }
     }
 }

@@ -12,7 +12,8 @@ use super::plan::Plan;
 use super::roof::Roof;
 use super::sampling::Time;
 use super::{
-    FORMAT, Instrument, Measurement, Profile, ReadError, Run, Settings, Source, StageShare, Task, Timing, as_written,
+    FORMAT, Instrument, Measurement, NetworkMeasurement, NodeMeasurement, Profile, ReadError, Run, Settings, Source,
+    StageShare, Task, Timing, as_written,
 };
 use crate::conv::{Candidate, ConvProblem};
 use crate::tensor::DType;
@@ -185,6 +186,8 @@ pub fn merge(parts: &[Part], plan: Option<&Plan>) -> Result<Merged, MergeError> 
         roofs: roofs(&parts),
         runs,
         measurements,
+        nodes: nodes(&parts),
+        networks: networks(&parts),
     };
     profile.check().map_err(MergeError::Result)?;
     Ok(Merged { profile, missing, superfluous })
@@ -440,6 +443,40 @@ fn roofs(parts: &[&Part]) -> Vec<Roof> {
     greatest
 }
 
+/// The nodes of all parts; what several have in the same way is there once, else their samples are put together.
+fn nodes(parts: &[&Part]) -> Vec<NodeMeasurement> {
+    let mut all: Vec<NodeMeasurement> = Vec::new();
+    let mut places = HashMap::new();
+    for node in parts.iter().flat_map(|part| &part.profile.nodes) {
+        let key = (&node.op, &node.problem, node.bytes);
+        let place = *places.entry(key).or_insert(all.len());
+        match all.get_mut(place) {
+            None => all.push(node.clone()),
+            Some(known) => add(&mut known.samples_ns, &node.samples_ns),
+        }
+    }
+    all
+}
+
+/// The networks of all parts, as [`nodes`].
+fn networks(parts: &[&Part]) -> Vec<NetworkMeasurement> {
+    let mut all: Vec<NetworkMeasurement> = Vec::new();
+    for network in parts.iter().flat_map(|part| &part.profile.networks) {
+        match all.iter_mut().find(|known| (&known.spec, known.role) == (&network.spec, network.role)) {
+            None => all.push(network.clone()),
+            Some(known) => add(&mut known.samples_ns, &network.samples_ns),
+        }
+    }
+    all
+}
+
+/// Adds samples that are not there yet.
+fn add(samples_ns: &mut Vec<u64>, more: &[u64]) {
+    if !samples_ns.windows(more.len().max(1)).any(|known| known == more) {
+        samples_ns.extend(more);
+    }
+}
+
 fn greater(left: Option<f64>, right: Option<f64>) -> Option<f64> {
     match (left, right) {
         (Some(left), Some(right)) => Some(left.max(right)),
@@ -515,6 +552,8 @@ mod tests {
             }],
             runs: BTreeMap::from([(run.to_owned(), Run { load_average: Some(offset as f64) })]),
             measurements: problems.iter().map(measurement).collect(),
+            nodes: Vec::new(),
+            networks: Vec::new(),
         };
         Part { name: name.into(), profile, plan: Some(plan) }
     }

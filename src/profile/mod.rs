@@ -101,6 +101,54 @@ pub struct Profile {
     pub runs: BTreeMap<String, Run>,
     /// The results, in the order of the workload.
     pub measurements: Vec<Measurement>,
+    /// What whole networks consist of, node by node; for predicting the latency of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeMeasurement>,
+    /// Whole networks, for and against such predictions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkMeasurement>,
+}
+
+/// One kind of node on one size, as the runtime ran it inside of whole networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeMeasurement {
+    /// The op, as the graph names it: `conv` with what is fused into it, `concat`, `max_pool`.
+    pub op: String,
+    /// The convolution, for a `conv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ConvProblem>,
+    /// Bytes it has to move at the least.
+    pub bytes: u64,
+    /// Nanoseconds of every run that was recorded, at the runtime's own resolution.
+    pub samples_ns: Vec<u64>,
+}
+
+/// One whole network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkMeasurement {
+    /// The network, as the text of a spec.
+    pub spec: String,
+    /// What it is for.
+    pub role: NetworkRole,
+    /// Nanoseconds of every run.
+    pub samples_ns: Vec<u64>,
+}
+
+/// What a network of a profile is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkRole {
+    /// Its nodes are what predictions rest on.
+    Training,
+    /// Predictions are compared with it, and rest on nothing of it.
+    Test,
+}
+
+/// The middle of samples in nanoseconds, in seconds; `None` without samples.
+pub fn median_s(samples_ns: &[u64]) -> Option<f64> {
+    median(&samples_ns.iter().map(|&ns| ns as f64 * 1e-9).collect::<Vec<_>>())
 }
 
 /// One run of the profiler.
@@ -380,6 +428,22 @@ pub enum ReadError {
     /// A stage of base models makes no sense.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// A node makes no sense.
+    #[error("`nodes[{index}]` (`{op}`): {reason}")]
+    Node {
+        /// Which one, from 0.
+        index: usize,
+        /// Its op.
+        op: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A network makes no sense.
+    #[error("`networks[{index}]` has too many samples")]
+    Network {
+        /// Which one, from 0.
+        index: usize,
+    },
     /// A measurement contradicts itself or the rest.
     #[error("`measurements[{index}]` ({candidate}): {reason}")]
     Measurement {
@@ -583,8 +647,9 @@ impl Profile {
         }
         check_stages(&self.stages)?;
         self.check_runs()?;
-        if self.measurements.len() > MAX_MEASUREMENTS {
-            return Err(ReadError::TooMany { found: self.measurements.len() });
+        let found = self.measurements.len().max(self.nodes.len()).max(self.networks.len());
+        if found > MAX_MEASUREMENTS {
+            return Err(ReadError::TooMany { found });
         }
         if self.conditions.as_ref().is_some_and(|conditions| !conditions.is_sound()) {
             return Err(ReadError::Conditions);
@@ -595,6 +660,7 @@ impl Profile {
         for (index, roof) in self.roofs.iter().enumerate() {
             roof.check(&self.roofs[..index]).map_err(|reason| ReadError::Roof { index, reason })?;
         }
+        self.check_nodes()?;
         let mut seen = std::collections::HashMap::new();
         for (index, measurement) in self.measurements.iter().enumerate() {
             let key = (measurement.candidate, &measurement.problem, &measurement.instrument);
@@ -606,6 +672,22 @@ impl Profile {
                 .map_err(|reason| ReadError::Measurement { index, candidate: measurement.candidate, reason })?;
         }
         Ok(())
+    }
+
+    fn check_nodes(&self) -> Result<(), ReadError> {
+        if let Some(index) = self.networks.iter().position(|network| network.samples_ns.len() > MAX_SAMPLES) {
+            return Err(ReadError::Network { index });
+        }
+        let wrong = |node: &NodeMeasurement| {
+            let settings = (self.settings.batch, self.settings.dtype);
+            let problem = node.problem.as_ref();
+            if problem.is_some_and(|problem| (problem.batch(), problem.dtype()) != settings) {
+                return Some("its batch or element type is not that of the settings");
+            }
+            (node.samples_ns.len() > MAX_SAMPLES).then_some("it has too many samples")
+        };
+        let found = self.nodes.iter().enumerate().find_map(|(index, node)| Some((index, node, wrong(node)?)));
+        found.map_or(Ok(()), |(index, node, reason)| Err(ReadError::Node { index, op: node.op.clone(), reason }))
     }
 
     fn check_runs(&self) -> Result<(), ReadError> {
@@ -793,8 +875,8 @@ fn is_of(candidate: Candidate, problem: &ConvProblem) -> bool {
 }
 
 /// The sha256 of a profile's text, in hexadecimal: what a model built from it is marked with.
-pub fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+pub fn sha256(text: impl AsRef<[u8]>) -> String {
+    Sha256::digest(text.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A built-in list of problems to measure.
@@ -804,6 +886,8 @@ pub enum Workload {
     Stages,
     /// The published table's: 6 layers of 512 channels at 64x64.
     Patent,
+    /// What predicting the latency of networks takes: the convolutions of `stages`, and whole networks node by node.
+    Search,
 }
 
 /// A problem of a workload.
@@ -822,7 +906,7 @@ impl Workload {
     /// Channels, height and width, and number of layers at each resolution.
     fn resolutions(self) -> &'static [(u32, u32, u32)] {
         match self {
-            Self::Stages => &[(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1)],
+            Self::Stages | Self::Search => &[(64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 7, 1)],
             Self::Patent => &[(512, 64, 6)],
         }
     }
@@ -848,20 +932,21 @@ impl fmt::Display for Workload {
         f.pad(match self {
             Self::Stages => "stages",
             Self::Patent => "patent",
+            Self::Search => "search",
         })
     }
 }
 
 /// The text names no workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown workload `{}`; {}", .0, suggestion(.0, &[BASES, "stages", "patent"]))]
+#[error("unknown workload `{}`; {}", .0, suggestion(.0, &[BASES, "stages", "patent", "search"]))]
 pub struct UnknownWorkload(pub String);
 
 impl FromStr for Workload {
     type Err = UnknownWorkload;
 
     fn from_str(text: &str) -> Result<Self, UnknownWorkload> {
-        [Self::Stages, Self::Patent]
+        [Self::Stages, Self::Patent, Self::Search]
             .into_iter()
             .find(|workload| workload.to_string() == text)
             .ok_or_else(|| UnknownWorkload(text.to_owned()))

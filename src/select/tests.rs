@@ -53,6 +53,8 @@ fn profile(kind: DeviceKind, noise: f64, times_ns: &[(&str, InstrumentKind, [u64
         roofs: Vec::new(),
         runs: BTreeMap::new(),
         measurements,
+        nodes: Vec::new(),
+        networks: Vec::new(),
     }
 }
 

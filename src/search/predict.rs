@@ -1,0 +1,419 @@
+//! The latency of a network from what was measured of its parts.
+//!
+//! A network is the sum of its nodes as the runtime runs them: a convolution with the normalisation and the activation
+//! behind it is one node, what only moves memory is another. A convolution's time is interpolated between measured ones
+//! of its kind, in the logarithms of channels and positions; a node that moves memory takes a constant and so much for
+//! each byte. How the sum relates to the time of a run comes from whole networks.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::f64::consts::LN_2;
+
+use crate::backbone::{self, Batch, GenerateError, Spec, SpecError};
+use crate::conv::{Candidate, ConvProblem, Grouping};
+use crate::ir::{Activation, Graph, Op, ValueId};
+use crate::profile::sampling::{median, quantile};
+use crate::profile::{InstrumentKind, NetworkRole, Profile, median_s};
+use crate::search::regress::{Point, Regression};
+use crate::tensor::{DType, Dim};
+
+/// Least time a node is taken to need: what the runtime's clock cannot tell from nothing.
+const LEAST_S: f64 = 5e-7;
+
+/// Channels that kernels of different devices work on at once.
+const TILES: [u32; 3] = [32, 64, 128];
+
+/// Most convolutions whose predictions are remembered.
+const MAX_KNOWN: usize = 1 << 18;
+
+/// What the waste of the last tile counts in the distance between two convolutions.
+const WASTE_WEIGHT: f64 = 2.0;
+
+/// Predicts latencies of networks from a profile.
+#[derive(Debug)]
+pub struct Predictor {
+    convs: BTreeMap<Kind, Regression>,
+    memory: BTreeMap<String, Line>,
+    any_memory: Line,
+    whole: Line,
+    batch: u32,
+    dtype: DType,
+    known: RefCell<HashMap<ConvProblem, f64>>,
+}
+
+/// Convolutions whose times lie on one surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    window: [u32; 2],
+    grouping: Grouping,
+    /// Whether it skips positions.
+    strided: bool,
+    /// Whether it works on one position an image: a matrix times a vector.
+    pooled: bool,
+}
+
+/// A constant, and so much for each unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Line {
+    constant: f64,
+    slope: f64,
+}
+
+/// The latency of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// One run, in seconds.
+    pub seconds: f64,
+    /// What every node takes of it, without what a run costs as such; nodes that are part of others are left out.
+    pub nodes: Vec<(ValueId, f64)>,
+}
+
+/// How far predictions are off: of networks that nothing of rests on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PredictionError {
+    /// How many networks.
+    pub networks: usize,
+    /// The mean of the differences, as a share of what was measured.
+    pub mean: f64,
+    /// Nine in ten differ by less.
+    pub p90: f64,
+    /// The middle of predicted by measured: above one, predictions are too slow.
+    pub ratio: f64,
+    /// How many differ by less than a tenth.
+    pub within_tenth: usize,
+}
+
+/// A network of the profile, predicted and measured, in seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compared {
+    /// Its name.
+    pub name: String,
+    /// What is predicted.
+    pub predicted: f64,
+    /// The median of what was measured.
+    pub measured: f64,
+}
+
+/// Why there is no prediction.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// The profile has no convolution that a prediction could rest on.
+    #[error("the profile has no measured convolutions of {dtype} at batch {batch}")]
+    NoConvs {
+        /// Its element type.
+        dtype: DType,
+        /// Its batch.
+        batch: u32,
+    },
+    /// Nothing like this convolution was measured.
+    #[error("the profile has nothing like `{candidate}` ({problem})", problem = shown(.problem))]
+    Unknown {
+        /// The form.
+        candidate: Candidate,
+        /// The convolution.
+        problem: ConvProblem,
+    },
+    /// The network is made for another batch.
+    #[error("the profile is of batch {profile}, the network of batch {network}")]
+    Batch {
+        /// The profile's.
+        profile: u32,
+        /// The network's.
+        network: u32,
+    },
+    /// The network computes in another element type.
+    #[error("the profile is of {profile}, the network of {network}")]
+    DType {
+        /// The profile's.
+        profile: DType,
+        /// The network's.
+        network: DType,
+    },
+    /// A network of the profile is none.
+    #[error("a network of the profile cannot be read")]
+    Spec(#[from] SpecError),
+    /// A network of the profile cannot be made.
+    #[error("a network of the profile cannot be made")]
+    Generate(#[from] GenerateError),
+}
+
+fn shown(problem: &ConvProblem) -> String {
+    let [_, channels, height, width] = problem.input_shape();
+    format!("{channels} to {} channels on {height}x{width}", problem.out_channels())
+}
+
+impl Predictor {
+    /// What a profile lets one predict. Nodes of whole networks count where it has them, else single convolutions.
+    ///
+    /// # Errors
+    /// If it has neither, or its networks cannot be made.
+    pub fn new(profile: &Profile) -> Result<Self, PredictError> {
+        let (batch, dtype) = (profile.settings.batch, profile.settings.dtype);
+        let convs = conv_times(profile);
+        if convs.is_empty() {
+            return Err(PredictError::NoConvs { dtype, batch });
+        }
+        let mut points: BTreeMap<Kind, Vec<Point>> = BTreeMap::new();
+        for (problem, seconds) in &convs {
+            let (trend, place) = coordinates(problem);
+            points.entry(Kind::of(problem)).or_default().push(Point { trend, place, value: seconds.ln() });
+        }
+        let convs_by_kind = points.iter().filter_map(|(kind, points)| Some((*kind, Regression::fit(points)?)));
+        let mut moved: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
+        for node in profile.nodes.iter().filter(|node| node.problem.is_none()) {
+            if let Some(seconds) = median_s(&node.samples_ns) {
+                moved.entry(node.op.clone()).or_default().push([node.bytes as f64, seconds.max(LEAST_S)]);
+            }
+        }
+        let all: Vec<[f64; 2]> = moved.values().flatten().copied().collect();
+        let mut predictor = Self {
+            convs: convs_by_kind.collect(),
+            any_memory: Line::fit(&all).unwrap_or_else(|| memory_of_convs(&convs)),
+            memory: moved.into_iter().filter_map(|(op, points)| Some((op, Line::fit(&points)?))).collect(),
+            whole: Line { constant: 0.0, slope: 1.0 },
+            batch,
+            dtype,
+            known: RefCell::default(),
+        };
+        let pairs = predictor.compare(profile, NetworkRole::Training)?;
+        let pairs: Vec<[f64; 2]> = pairs.iter().map(|pair| [pair.predicted, pair.measured]).collect();
+        predictor.whole = Line::fit(&pairs).unwrap_or(predictor.whole);
+        Ok(predictor)
+    }
+
+    /// Images in every run.
+    pub fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// Whether it can say something of backbones built of this convolution.
+    pub fn knows(&self, candidate: Candidate) -> bool {
+        let same = |kind: &Kind| kind.window == candidate.window && kind.grouping == candidate.grouping;
+        self.convs.keys().any(|kind| same(kind) && !kind.pooled)
+    }
+
+    /// How many measured convolutions it rests on, and by how much one is missed by what the others say, as a share.
+    pub fn basis(&self) -> (usize, f64) {
+        let points: usize = self.convs.values().map(Regression::points).sum();
+        let squares: f64 = self.convs.values().map(|kind| kind.points() as f64 * kind.spread().powi(2)).sum();
+        (points, (squares / points.max(1) as f64).sqrt())
+    }
+
+    /// How long one run of a network takes.
+    ///
+    /// # Errors
+    /// If the network is of another batch or element type than the profile, or has a convolution like none in it.
+    pub fn latency(&self, graph: &Graph) -> Result<Prediction, PredictError> {
+        self.check(graph)?;
+        let mut nodes = Vec::new();
+        for (id, value) in graph.values() {
+            let Some(op) = value.op() else { continue };
+            if is_part_of_another(graph, op, value.args()) {
+                continue;
+            }
+            let seconds = match graph.conv_problem(id, self.batch) {
+                Some(problem) => self.conv(&problem)?,
+                None => {
+                    let line = self.memory.get(op.name()).unwrap_or(&self.any_memory);
+                    line.at(graph.min_bytes_of(id, self.batch).0 as f64).max(LEAST_S)
+                }
+            };
+            nodes.push((id, seconds));
+        }
+        let sum: f64 = nodes.iter().map(|(_, seconds)| seconds).sum();
+        Ok(Prediction { seconds: self.whole.at(sum), nodes })
+    }
+
+    /// How long one convolution takes, with what is fused into it.
+    ///
+    /// # Errors
+    /// If nothing like it was measured.
+    pub fn conv(&self, problem: &ConvProblem) -> Result<f64, PredictError> {
+        if let Some(seconds) = self.known.borrow().get(problem) {
+            return Ok(*seconds);
+        }
+        let unknown = || PredictError::Unknown { candidate: Candidate::of(problem), problem: problem.clone() };
+        let regression = self.nearest(Kind::of(problem)).ok_or_else(unknown)?;
+        let (trend, place) = coordinates(problem);
+        let seconds = regression.at(&trend, &place).exp();
+        let mut known = self.known.borrow_mut();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(problem.clone(), seconds);
+        Ok(seconds)
+    }
+
+    /// The networks of a profile with this role, predicted and measured.
+    ///
+    /// # Errors
+    /// If one of them cannot be made or predicted.
+    pub fn compare(&self, profile: &Profile, role: NetworkRole) -> Result<Vec<Compared>, PredictError> {
+        let networks = profile.networks.iter().filter(|network| network.role == role);
+        let measured = networks.filter_map(|network| Some((network, median_s(&network.samples_ns)?)));
+        measured
+            .map(|(network, measured)| {
+                let spec = Spec::read(&network.spec)?;
+                let graph = backbone::generate(&spec, Batch::Fixed(self.batch))?.graph;
+                Ok(Compared { name: spec.name, predicted: self.latency(&graph)?.seconds, measured })
+            })
+            .collect()
+    }
+
+    fn check(&self, graph: &Graph) -> Result<(), PredictError> {
+        for (_, input) in graph.inputs() {
+            let ty = input.ty();
+            if ty.dtype != self.dtype {
+                return Err(PredictError::DType { profile: self.dtype, network: ty.dtype });
+            }
+            if let Some(&Dim::Fixed(network)) = ty.dims.first()
+                && network != self.batch
+            {
+                return Err(PredictError::Batch { profile: self.batch, network });
+            }
+        }
+        Ok(())
+    }
+
+    /// The measured kind most like this one: of the same window and groups, then of the same groups.
+    fn nearest(&self, kind: Kind) -> Option<&Regression> {
+        let of = |kind: Kind| self.convs.get(&kind);
+        let other_stride = Kind { strided: !kind.strided, ..kind };
+        let whole_image = Kind { pooled: false, ..kind };
+        [kind, other_stride, whole_image, Kind { strided: false, ..whole_image }].into_iter().find_map(of).or_else(
+            || {
+                let area = |window: [u32; 2]| f64::from(window[0] * window[1]).ln();
+                let alike = self.convs.iter().filter(|(other, _)| other.grouping == kind.grouping && !other.pooled);
+                let distance = |other: &Kind| (area(other.window) - area(kind.window)).abs();
+                alike.min_by(|a, b| distance(a.0).total_cmp(&distance(b.0))).map(|(_, regression)| regression)
+            },
+        )
+    }
+}
+
+impl PredictionError {
+    /// How far predictions are off; `None` without networks.
+    pub fn of(compared: &[Compared]) -> Option<Self> {
+        let ratios: Vec<f64> = compared.iter().map(|pair| pair.predicted / pair.measured).collect();
+        let off: Vec<f64> = ratios.iter().map(|ratio| (ratio - 1.0).abs()).collect();
+        Some(Self {
+            networks: compared.len(),
+            mean: off.iter().sum::<f64>() / off.len() as f64,
+            p90: quantile(&off, 0.9)?,
+            ratio: median(&ratios)?,
+            within_tenth: off.iter().filter(|off| **off <= 0.1).count(),
+        })
+    }
+}
+
+impl Kind {
+    fn of(problem: &ConvProblem) -> Self {
+        let Candidate { window, grouping } = Candidate::of(problem);
+        Self { window, grouping, strided: problem.conv().stride != [1, 1], pooled: problem.output() == [1, 1] }
+    }
+}
+
+impl Line {
+    fn at(&self, x: f64) -> f64 {
+        self.constant + self.slope * x
+    }
+
+    /// The line that misses the points least, in shares of their values; neither constant nor slope is negative.
+    /// `None` without points.
+    fn fit(points: &[[f64; 2]]) -> Option<Self> {
+        let points: Vec<[f64; 2]> = points.iter().copied().filter(|[x, y]| *x > 0.0 && *y > 0.0).collect();
+        let through_origin =
+            || Some(Self { constant: 0.0, slope: median(&points.iter().map(|[x, y]| y / x).collect::<Vec<_>>())? });
+        // Divided by the value, the constant's column is 1 / y, the slope's x / y, and both shall sum up to one.
+        let (mut aa, mut ab, mut bb, mut a1, mut b1) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for [x, y] in &points {
+            let (a, b) = (1.0 / y, x / y);
+            aa += a * a;
+            ab += a * b;
+            bb += b * b;
+            a1 += a;
+            b1 += b;
+        }
+        let determinant = aa * bb - ab * ab;
+        let (constant, slope) = ((a1 * bb - b1 * ab) / determinant, (b1 * aa - a1 * ab) / determinant);
+        if points.len() < 3 || determinant < 1e-9 * aa * bb {
+            return through_origin();
+        }
+        match (constant >= 0.0, slope >= 0.0) {
+            (true, true) => Some(Self { constant, slope }),
+            (true, false) => Some(Self { constant: a1 / aa, slope: 0.0 }),
+            (false, _) => through_origin(),
+        }
+    }
+}
+
+/// Every convolution that was measured, with its seconds.
+fn conv_times(profile: &Profile) -> Vec<(ConvProblem, f64)> {
+    let nodes = profile.nodes.iter().filter_map(|node| Some((node.problem.clone()?, median_s(&node.samples_ns)?)));
+    let nodes: Vec<(ConvProblem, f64)> = nodes.map(|(problem, seconds)| (problem, seconds.max(LEAST_S))).collect();
+    if !nodes.is_empty() {
+        return nodes;
+    }
+    // Of several instruments the one that is deployed counts.
+    let kind = |kind| profile.measurements.iter().filter(move |measurement| measurement.instrument.kind == kind);
+    let kinds = [InstrumentKind::Provider, InstrumentKind::Published, InstrumentKind::Shader];
+    let timed = kinds.into_iter().find(|&of| kind(of).next().is_some()).into_iter().flat_map(kind);
+    timed.filter_map(|m| Some((m.problem.clone(), m.median()?.as_secs_f64()))).collect()
+}
+
+/// Where a convolution lies among those of its kind. Kernels compute tiles: what its sizes leave of the last ones costs
+/// time and does no work.
+fn coordinates(problem: &ConvProblem) -> (Vec<f64>, Vec<f64>) {
+    let ln = |n: u32| f64::from(n).ln();
+    // At most half of the tiles count as wasted: smaller kernels are then taken.
+    let waste = |n: u32, tile: u32| (f64::from(n.div_ceil(tile)) * f64::from(tile) / f64::from(n)).ln().min(LN_2);
+    let (input, output) = (problem.in_channels(), problem.out_channels());
+    let [height, width] = problem.output();
+    let area = |tile: u32| waste(height, tile) + waste(width, tile);
+    let mut trend = vec![(problem.flops().0.max(1) as f64).ln(), (problem.min_bytes().0.max(1) as f64).ln(), area(4)];
+    trend.extend(TILES.map(|tile| waste(output, tile)));
+    let mut place = vec![ln(input), ln(output), ln(problem.batch()) + ln(height) + ln(width)];
+    place.push(WASTE_WEIGHT * waste(input, 16));
+    place.extend([16, 32, 64, 128].map(|tile| WASTE_WEIGHT * waste(output, tile)));
+    place.extend([4, 8].map(|tile| WASTE_WEIGHT * area(tile)));
+    (trend, place)
+}
+
+/// What memory costs, where only convolutions were measured: about what the fastest of them take for a byte.
+fn memory_of_convs(convs: &[(ConvProblem, f64)]) -> Line {
+    let per_byte: Vec<f64> =
+        convs.iter().map(|(problem, seconds)| seconds / problem.min_bytes().0.max(1) as f64).collect();
+    Line { constant: 0.0, slope: quantile(&per_byte, 0.05).unwrap_or(0.0) }
+}
+
+/// Whether the runtime computes this in the same node as the convolution before it, or not at all.
+pub(crate) fn is_part_of_another(graph: &Graph, op: &Op, args: &[ValueId]) -> bool {
+    let after_conv = || args.first().is_some_and(|&arg| is_conv(graph, arg));
+    match op {
+        Op::BatchNorm { .. } | Op::Affine { .. } => after_conv(),
+        Op::Activation(Activation::Relu | Activation::Sigmoid | Activation::Clip { .. }) => after_conv(),
+        Op::Flatten => true,
+        Op::Conv { .. }
+        | Op::Add
+        | Op::Gate
+        | Op::Concat
+        | Op::Pad(_)
+        | Op::MaxPool(_)
+        | Op::AveragePool(_)
+        | Op::GlobalAveragePool
+        | Op::Linear { .. } => false,
+    }
+}
+
+/// Whether a value is a convolution's, through its normalisation and activation.
+fn is_conv(graph: &Graph, id: ValueId) -> bool {
+    let value = graph.value(id);
+    match value.op() {
+        Some(Op::Conv { .. }) => true,
+        Some(Op::BatchNorm { .. } | Op::Activation(_)) => value.args().first().is_some_and(|&arg| is_conv(graph, arg)),
+        Some(_) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! The best members of a space under a budget: an evolutionary search.
+//!
+//! A population is kept; again and again one of the best of a few is changed, and takes the place of the worst if it is
+//! better. When nothing gets better any more the search begins anew beside what it has found. The same seed gives the
+//! same sequence of members, so that the same number of evaluations gives the same result; a limit of time, not of
+//! evaluations, decides only how long the sequence is.
+
+use std::collections::HashSet;
+
+use crate::backbone::{GenerateError, cost_of};
+use crate::ir::Op;
+use crate::random::SplitMix64;
+use crate::search::predict::{PredictError, Predictor};
+use crate::search::score;
+use crate::search::space::{Member, STAGES, Space, mean_channels};
+use crate::units::{Bytes, Flops};
+
+/// Members that are kept, and how many of them compete for being changed.
+const POPULATION: usize = 64;
+const COMPETING: usize = 4;
+
+/// Most members that are remembered so as not to be looked at twice.
+const MAX_SEEN: usize = 1 << 20;
+
+/// Evaluations without a better member after which the search begins anew.
+const PATIENCE: u64 = 3000;
+
+/// Most members of a front.
+const MAX_FRONT: usize = 400;
+
+/// Most of a network's operations that one stage, or the stem, may have: what is in one place only is no backbone.
+const MOST_IN_STAGE: f64 = 0.6;
+const MOST_IN_STEM: f64 = 0.25;
+
+/// What is to be as great as possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objective {
+    /// Operations.
+    Flops,
+    /// Operations per predicted time.
+    Density,
+    /// What a position of the last feature map sees of the image.
+    ReceptiveField,
+    /// The entropy of [`score::entropy`].
+    Score,
+}
+
+/// What a member may not exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Limits {
+    /// Predicted seconds of one run.
+    pub latency_s: Option<f64>,
+    /// Fewest and most operations of one run.
+    pub flops: Option<[u64; 2]>,
+    /// Parameters.
+    pub parameters: Option<u64>,
+    /// Memory of one run.
+    pub memory: Option<Bytes>,
+    /// The mean channels of the stacked convolutions are below this.
+    pub mean_channels_below: Option<f64>,
+}
+
+/// What is known of a member.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Facts {
+    /// Operations of one run.
+    pub flops: Flops,
+    /// Parameters.
+    pub parameters: u64,
+    /// Memory of one run.
+    pub memory: Bytes,
+    /// Predicted seconds of one run.
+    pub latency_s: f64,
+    /// Mean channels of the stacked convolutions.
+    pub mean_channels: f64,
+    /// Side of what a position of the last feature map sees, in pixels.
+    pub receptive_field: u32,
+    /// The entropy score.
+    pub score: f64,
+    /// Greatest part of the operations that are in one stage, and that are in the stem.
+    pub shares: [f64; 2],
+}
+
+/// A member and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// The member.
+    pub member: Member,
+    /// What is known of it.
+    pub facts: Facts,
+}
+
+/// What a search has found.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Members inside all limits but that of latency, of which no other is both faster and better; fastest first.
+    pub front: Vec<Proposal>,
+    /// How many members were looked at.
+    pub evaluations: u64,
+    /// The fastest member looked at that keeps the other limits.
+    pub fastest: Option<Proposal>,
+}
+
+/// Where a search stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress<'f> {
+    /// Members looked at.
+    pub evaluations: u64,
+    /// The best inside the limits so far.
+    pub best: Option<&'f Facts>,
+}
+
+/// Why a member cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// It cannot be made.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// Its latency cannot be predicted.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+}
+
+impl Objective {
+    /// What is to be great.
+    pub fn of(self, facts: &Facts) -> f64 {
+        match self {
+            Self::Flops => facts.flops.0 as f64,
+            Self::Density => facts.flops.0 as f64 / facts.latency_s,
+            Self::ReceptiveField => f64::from(facts.receptive_field),
+            Self::Score => facts.score,
+        }
+    }
+}
+
+impl Limits {
+    /// By how much a member exceeds its limits, latency's included; zero if it keeps all.
+    fn excess(&self, facts: &Facts) -> f64 {
+        let latency = self.latency_s.map_or(0.0, |most| over(facts.latency_s, most));
+        latency + self.excess_but_latency(facts)
+    }
+
+    fn excess_but_latency(&self, facts: &Facts) -> f64 {
+        let flops = facts.flops.0 as f64;
+        let [stage, stem] = facts.shares;
+        [
+            self.flops.map(|[_, most]| over(flops, most as f64)),
+            self.flops.map(|[least, _]| over(least as f64, flops)),
+            self.parameters.map(|most| over(facts.parameters as f64, most as f64)),
+            self.memory.map(|most| over(facts.memory.0 as f64, most.0 as f64)),
+            // The mean has to be below, not at, the bound.
+            self.mean_channels_below.map(|bound| over(facts.mean_channels + 1e-6, bound)),
+            Some(over(stage, MOST_IN_STAGE)),
+            Some(over(stem, MOST_IN_STEM)),
+        ]
+        .into_iter()
+        .flatten()
+        .sum()
+    }
+}
+
+/// The logarithm of how many times the limit it is; zero below.
+fn over(value: f64, limit: f64) -> f64 {
+    (value / limit).ln().max(0.0)
+}
+
+/// What is known of a member.
+///
+/// # Errors
+/// If it cannot be made on this image, or not be predicted from this profile.
+pub fn judge(space: &Space, predictor: &Predictor, member: &Member) -> Result<Facts, JudgeError> {
+    let graph = space.generate(member, predictor.batch())?.graph;
+    // Counted as in models of others: what is folded away, added or pooled does not count.
+    let counted = graph.values().filter(|(_, value)| matches!(value.op(), Some(Op::Conv { .. } | Op::Linear { .. })));
+    let flops = counted.map(|(id, _)| graph.flops_of(id, predictor.batch())).sum();
+    let share = |path: &str| cost_of(&graph, path).0.0 as f64 / graph.flops(1).0.max(1) as f64;
+    let stage = (1..=STAGES).map(|i| share(&format!("stage{i}"))).fold(0.0, f64::max);
+    Ok(Facts {
+        flops,
+        parameters: graph.parameters(),
+        memory: score::memory(&graph, predictor.batch()),
+        latency_s: predictor.latency(&graph)?.seconds,
+        mean_channels: mean_channels(&space.spec(member, "backbone")),
+        receptive_field: score::receptive_field(&graph),
+        score: score::entropy(&graph),
+        shares: [stage, share("stem")],
+    })
+}
+
+/// Searches until `go_on` says no, which it is asked after every member.
+///
+/// # Errors
+/// If a member cannot be judged.
+pub fn search(
+    space: &Space,
+    predictor: &Predictor,
+    objective: Objective,
+    limits: Limits,
+    seed: u64,
+    start: &[Proposal],
+    go_on: &mut dyn FnMut(Progress<'_>) -> bool,
+) -> Result<Found, JudgeError> {
+    let mut random = SplitMix64::new(seed);
+    let mut run = Run { space, predictor, objective, limits, found: Found::default(), best: None };
+    let mut ranked: Vec<(Proposal, f64)> = Vec::new();
+    let mut seen: HashSet<Member> = HashSet::new();
+    let mut since_better = 0;
+    let starting = start.iter().map(|proposal| proposal.member.clone()).chain([space.smallest()]);
+    let mut waiting: Vec<Member> = starting.collect();
+    loop {
+        let member = match waiting.pop() {
+            Some(member) => member,
+            None if ranked.len() < POPULATION => space.random(&mut random),
+            None => {
+                let drawn = (0..COMPETING).map(|_| random.below(ranked.len()));
+                let parent = drawn.max_by(|&a, &b| ranked[a].1.total_cmp(&ranked[b].1)).unwrap_or(0);
+                space.changed(&ranked[parent].0.member, &mut random)
+            }
+        };
+        // A member that was looked at counts as looked at again: else a small space would never end.
+        run.found.evaluations += 1;
+        since_better += 1;
+        if seen.insert(member.clone()) {
+            let best_before = run.best.as_ref().map(|(_, fitness)| *fitness);
+            let (proposal, fitness) = run.look_at(member)?;
+            if best_before.is_none_or(|best| fitness > best) {
+                since_better = 0;
+            }
+            if ranked.len() < POPULATION {
+                ranked.push((proposal, fitness));
+            } else {
+                let worst = (0..ranked.len()).min_by(|&a, &b| ranked[a].1.total_cmp(&ranked[b].1)).unwrap_or(0);
+                if fitness > ranked[worst].1 {
+                    ranked[worst] = (proposal, fitness);
+                }
+            }
+        }
+        if since_better > PATIENCE || seen.len() > MAX_SEEN {
+            ranked.clear();
+            seen.clear();
+            since_better = 0;
+        }
+        let best = run.best.as_ref().filter(|(_, fitness)| *fitness > 0.0).map(|(proposal, _)| &proposal.facts);
+        if !go_on(Progress { evaluations: run.found.evaluations, best }) {
+            return Ok(run.found);
+        }
+    }
+}
+
+/// A search under way.
+struct Run<'s> {
+    space: &'s Space,
+    predictor: &'s Predictor,
+    objective: Objective,
+    limits: Limits,
+    found: Found,
+    best: Option<(Proposal, f64)>,
+}
+
+impl Run<'_> {
+    /// Judges a member. Its fitness is positive inside the limits: what is to be great; else how far outside it is.
+    fn look_at(&mut self, member: Member) -> Result<(Proposal, f64), JudgeError> {
+        let facts = judge(self.space, self.predictor, &member)?;
+        let proposal = Proposal { member, facts };
+        let excess = self.limits.excess(&facts);
+        let fitness = if excess > 0.0 { -excess } else { self.objective.of(&facts) };
+        if self.best.as_ref().is_none_or(|(_, best)| fitness > *best) {
+            self.best = Some((proposal.clone(), fitness));
+        }
+        if self.limits.excess_but_latency(&facts) == 0.0 {
+            self.keep(&proposal);
+        }
+        Ok((proposal, fitness))
+    }
+
+    fn keep(&mut self, proposal: &Proposal) {
+        let fastest = self.found.fastest.as_ref().map(|fastest| fastest.facts.latency_s);
+        if fastest.is_none_or(|fastest| proposal.facts.latency_s < fastest) {
+            self.found.fastest = Some(proposal.clone());
+        }
+        insert(&mut self.found.front, proposal, self.objective);
+    }
+}
+
+/// Puts a member on a front, if no other on it is as fast and as good, and takes off those that it is better than.
+fn insert(front: &mut Vec<Proposal>, proposal: &Proposal, objective: Objective) {
+    let at_least = |a: &Facts, b: &Facts| a.latency_s <= b.latency_s && objective.of(a) >= objective.of(b);
+    if front.iter().any(|other| at_least(&other.facts, &proposal.facts)) {
+        return;
+    }
+    front.retain(|other| !at_least(&proposal.facts, &other.facts));
+    let at = front.partition_point(|other| other.facts.latency_s < proposal.facts.latency_s);
+    front.insert(at, proposal.clone());
+    if front.len() > MAX_FRONT {
+        // Of the two that are closest together, the faster goes.
+        let gap = |i: usize| front[i].facts.latency_s / front[i - 1].facts.latency_s;
+        let closest = (1..front.len()).min_by(|&a, &b| gap(a).total_cmp(&gap(b))).unwrap_or(1);
+        front.remove(closest - 1);
+    }
+}
+
+impl Found {
+    /// Adds what another search over the same space has found, for the same objective.
+    pub fn merge(&mut self, other: Self, objective: Objective) {
+        self.evaluations += other.evaluations;
+        let fastest = self.fastest.take().into_iter().chain(other.fastest);
+        self.fastest = fastest.min_by(|a, b| a.facts.latency_s.total_cmp(&b.facts.latency_s));
+        for proposal in other.front {
+            insert(&mut self.front, &proposal, objective);
+        }
+    }
+
+    /// The best whose predicted latency is at most this.
+    pub fn within(&self, latency_s: f64) -> Option<&Proposal> {
+        // On a front the slowest is the best.
+        self.front.iter().rev().find(|proposal| proposal.facts.latency_s <= latency_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+    use crate::search::space::tests::space;
+
+    fn predictor() -> Predictor {
+        let text = include_str!("../../fixtures/profiles/epyc-cpu-2-threads.yaml");
+        Predictor::new(&Profile::read(text).unwrap()).unwrap()
+    }
+
+    fn found(seed: u64, evaluations: u64, limits: Limits) -> Found {
+        let mut go_on = |progress: Progress<'_>| progress.evaluations < evaluations;
+        search(&space(), &predictor(), Objective::Flops, limits, seed, &[], &mut go_on).unwrap()
+    }
+
+    const LIMITS: Limits = Limits {
+        latency_s: Some(0.02),
+        flops: None,
+        parameters: Some(20_000_000),
+        memory: None,
+        mean_channels_below: Some(64.0),
+    };
+
+    #[test]
+    fn the_same_seed_and_number_of_evaluations_give_the_same() {
+        let (first, again, other) = (found(1, 400, LIMITS), found(1, 400, LIMITS), found(2, 400, LIMITS));
+        assert_eq!(first.front, again.front);
+        assert_ne!(first.front, other.front);
+    }
+
+    #[test]
+    fn what_is_found_keeps_the_limits_and_gets_better() {
+        let (short, long) = (found(1, 200, LIMITS), found(1, 2000, LIMITS));
+        let best = long.within(0.02).unwrap();
+        assert!(best.facts.parameters <= 20_000_000 && best.facts.mean_channels < 64.0, "{best:?}");
+        assert!(best.facts.latency_s <= 0.02);
+        assert!(short.within(0.02).is_none_or(|short| best.facts.flops >= short.facts.flops));
+        let front = &long.front;
+        assert!(front.is_sorted_by(|a, b| a.facts.latency_s < b.facts.latency_s && a.facts.flops < b.facts.flops));
+    }
+
+    #[test]
+    fn a_budget_that_no_member_meets() {
+        let none = found(1, 300, Limits { latency_s: Some(1e-6), ..LIMITS });
+        assert!(none.within(1e-6).is_none());
+        assert!(none.fastest.unwrap().facts.latency_s > 1e-6);
+    }
+}

@@ -1,0 +1,215 @@
+//! Regression in logarithms: a trend, and what measured points near by say of the deviation from it.
+//!
+//! The value is a straight line in the logarithms of some sizes plus a Gaussian process on what is left (Rasmussen and
+//! Williams 2006, chapter 2): at a measured point it gives what was measured but for noise, between points it goes
+//! smoothly from one to the other, and far from all of them it is the trend.
+
+/// A measured value and where it was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Point {
+    /// Logarithms that the value may be in proportion to: before anything is measured, to the first only.
+    pub(super) trend: Vec<f64>,
+    /// Coordinates in which near points are alike.
+    pub(super) place: Vec<f64>,
+    /// Logarithm of the value.
+    pub(super) value: f64,
+}
+
+/// Most points that are kept; more are thinned out evenly.
+const MAX_POINTS: usize = 400;
+
+/// Distances over which values are alike, and parts of the variance that are noise, among which the points choose.
+const LENGTHS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
+const NOISES: [f64; 4] = [0.003, 0.01, 0.05, 0.2];
+
+/// Weight of the slopes assumed before anything is measured, in points.
+const PRIOR: f64 = 1.0;
+
+/// A fitted regression.
+#[derive(Debug, Clone)]
+pub(super) struct Regression {
+    trend: Trend,
+    places: Vec<Vec<f64>>,
+    weights: Vec<f64>,
+    length: f64,
+    spread: f64,
+}
+
+/// A constant and slopes, the assumed slope of the first taken off.
+#[derive(Debug, Clone)]
+struct Trend {
+    constant: f64,
+    slopes: Vec<f64>,
+}
+
+impl Regression {
+    /// Fits the points; `None` without any.
+    pub(super) fn fit(points: &[Point]) -> Option<Self> {
+        let step = points.len().div_ceil(MAX_POINTS).max(1);
+        let points: Vec<&Point> = points.iter().step_by(step).collect();
+        points.first()?;
+        let trend = fit_trend(&points);
+        let rest: Vec<f64> = points.iter().map(|point| point.value - along(&trend, &point.trend)).collect();
+        let places: Vec<Vec<f64>> = points.iter().map(|point| point.place.clone()).collect();
+        let best = LENGTHS
+            .into_iter()
+            .flat_map(|length| NOISES.map(|noise| (length, noise)))
+            .filter_map(|(length, noise)| {
+                let (weights, left_out) = process(&places, &rest, length, noise)?;
+                Some((left_out, length, weights))
+            })
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let (left_out, length, weights) = best.unwrap_or_else(|| (f64::INFINITY, LENGTHS[0], vec![0.0; rest.len()]));
+        Some(Self { trend, places, weights, length, spread: left_out.sqrt() })
+    }
+
+    /// The logarithm of the value here.
+    pub(super) fn at(&self, trend: &[f64], place: &[f64]) -> f64 {
+        let near = self.places.iter().zip(&self.weights);
+        along(&self.trend, trend) + near.map(|(at, weight)| weight * alike(at, place, self.length)).sum::<f64>()
+    }
+
+    /// By how much a point is missed by what the others say, as a share of it: the root of the mean square.
+    pub(super) fn spread(&self) -> f64 {
+        self.spread
+    }
+
+    /// How many points it rests on.
+    pub(super) fn points(&self) -> usize {
+        self.places.len()
+    }
+}
+
+fn along(trend: &Trend, at: &[f64]) -> f64 {
+    let rest: f64 = trend.slopes.iter().zip(at).map(|(slope, x)| slope * x).sum();
+    trend.constant + at.first().copied().unwrap_or(0.0) + rest
+}
+
+/// Least squares with the slopes drawn towards one, and zero for all but the first.
+fn fit_trend(points: &[&Point]) -> Trend {
+    let n = points.len() as f64;
+    let size = points.first().map_or(0, |point| point.trend.len());
+    let mean = |value: &dyn Fn(&Point) -> f64| points.iter().map(|point| value(point)).sum::<f64>() / n;
+    let beyond = |point: &Point| point.value - point.trend.first().copied().unwrap_or(0.0);
+    let middle: Vec<f64> = (0..size).map(|i| mean(&|point| point.trend[i])).collect();
+    let level = mean(&beyond);
+    let mut squares = vec![vec![0.0; size]; size];
+    let mut products = vec![0.0; size];
+    for (i, row) in squares.iter_mut().enumerate() {
+        row[i] += PRIOR;
+        for point in points {
+            let own = point.trend[i] - middle[i];
+            products[i] += own * (beyond(point) - level);
+            for (j, entry) in row.iter_mut().enumerate() {
+                *entry += own * (point.trend[j] - middle[j]);
+            }
+        }
+    }
+    let slopes: Vec<f64> = match inverse(squares) {
+        Some(inverse) => inverse.iter().map(|row| row.iter().zip(&products).map(|(a, b)| a * b).sum()).collect(),
+        None => vec![0.0; size],
+    };
+    let constant = level - slopes.iter().zip(&middle).map(|(slope, x)| slope * x).sum::<f64>();
+    Trend { constant, slopes }
+}
+
+/// How much two places have to do with each other, from 0 to 1.
+fn alike(a: &[f64], b: &[f64], length: f64) -> f64 {
+    let squares: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
+    (-squares / (2.0 * length * length)).exp()
+}
+
+/// The weights of the points, and the mean square by which each is missed without itself; `None` if the points
+/// contradict each other beyond the noise.
+fn process(places: &[Vec<f64>], values: &[f64], length: f64, noise: f64) -> Option<(Vec<f64>, f64)> {
+    let n = values.len();
+    let mut matrix: Vec<Vec<f64>> =
+        places.iter().map(|a| places.iter().map(|b| alike(a, b, length)).collect()).collect();
+    for (i, row) in matrix.iter_mut().enumerate() {
+        row[i] += noise;
+    }
+    let inverse = inverse(matrix)?;
+    let weights: Vec<f64> = inverse.iter().map(|row| row.iter().zip(values).map(|(a, b)| a * b).sum()).collect();
+    // A point is missed, when left out, by its weight over its own entry of the inverse.
+    let squares: f64 = weights.iter().zip(&inverse).enumerate().map(|(i, (w, row))| (w / row[i]).powi(2)).sum();
+    (squares.is_finite()).then_some((weights, squares / n as f64))
+}
+
+/// The inverse of a symmetric positive matrix, by Cholesky's factors; `None` if it is not positive.
+fn inverse(mut matrix: Vec<Vec<f64>>) -> Option<Vec<Vec<f64>>> {
+    let n = matrix.len();
+    for i in 0..n {
+        let (above, rest) = matrix.split_at_mut(i);
+        let row = &mut rest[0];
+        for j in 0..i {
+            let sum: f64 = row[..j].iter().zip(&above[j][..j]).map(|(a, b)| a * b).sum();
+            row[j] = (row[j] - sum) / above[j][j];
+        }
+        let square = row[i] - row[..i].iter().map(|a| a * a).sum::<f64>();
+        if square.is_nan() || square <= 0.0 {
+            return None;
+        }
+        row[i] = square.sqrt();
+    }
+    // Column by column of the inverse of the lower factor, kept as rows.
+    let mut lower = vec![vec![0.0; n]; n];
+    for (column, entries) in lower.iter_mut().enumerate() {
+        for row in column..n {
+            let start = if row == column { 1.0 } else { 0.0 };
+            let sum: f64 = matrix[row][column..row].iter().zip(&entries[column..row]).map(|(a, b)| a * b).sum();
+            entries[row] = (start - sum) / matrix[row][row];
+        }
+    }
+    let entry = |i: usize, j: usize| -> f64 {
+        let from = i.max(j);
+        lower[i][from..].iter().zip(&lower[j][from..]).map(|(a, b)| a * b).sum()
+    };
+    Some((0..n).map(|i| (0..n).map(|j| entry(i, j)).collect()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(x: f64, value: f64) -> Point {
+        Point { trend: vec![x, 0.0], place: vec![x], value }
+    }
+
+    #[test]
+    fn the_inverse_of_a_matrix_worked_out_by_hand() {
+        // 4 2 / 2 3 has determinant 8.
+        let found = inverse(vec![vec![4.0, 2.0], vec![2.0, 3.0]]).unwrap();
+        for (row, expected) in found.iter().zip([[0.375, -0.25], [-0.25, 0.5]]) {
+            assert!(row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+        }
+        assert!(inverse(vec![vec![1.0, 2.0], vec![2.0, 1.0]]).is_none());
+    }
+
+    #[test]
+    fn one_point_is_carried_on_in_proportion() {
+        let regression = Regression::fit(&[point(2.0, 5.0)]).unwrap();
+        assert!((regression.at(&[2.0, 0.0], &[2.0]) - 5.0).abs() < 1e-9);
+        assert!((regression.at(&[4.0, 0.0], &[40.0]) - 7.0).abs() < 1e-9);
+        assert!(Regression::fit(&[]).is_none());
+    }
+
+    #[test]
+    fn between_points_it_is_smooth_and_at_them_it_is_what_was_measured() {
+        // In proportion, with a dent of the form of a sine.
+        let value = |x: f64| x + 0.3 * x.sin();
+        let points: Vec<Point> = (0..30).map(|i| f64::from(i) * 0.3).map(|x| point(x, value(x))).collect();
+        let regression = Regression::fit(&points).unwrap();
+        for x in [0.3, 1.05, 2.25, 4.05, 6.15, 8.55] {
+            let found = regression.at(&[x, 0.0], &[x]);
+            assert!((found - value(x)).abs() < 0.02, "at {x}: {found} instead of {}", value(x));
+        }
+        assert!(regression.spread() < 0.02, "{}", regression.spread());
+    }
+
+    #[test]
+    fn the_same_place_twice_is_no_contradiction() {
+        let regression = Regression::fit(&[point(1.0, 1.0), point(1.0, 1.2), point(3.0, 3.1)]).unwrap();
+        let found = regression.at(&[1.0, 0.0], &[1.0]);
+        assert!((1.0..1.2).contains(&found), "{found}");
+    }
+}
