@@ -67,6 +67,18 @@ impl BaseArgs {
         !self.base_model.is_empty()
     }
 
+    /// What was given as base models.
+    #[cfg(feature = "run")]
+    pub(crate) fn models(&self) -> &[PathBuf] {
+        &self.base_model
+    }
+
+    /// Height and width of their image, if given.
+    #[cfg(feature = "run")]
+    pub(crate) fn image(&self) -> Option<[u32; 2]> {
+        self.base_input_size
+    }
+
     /// The census of the base models; `None` if none is given.
     pub(crate) fn census(&self, global: &Global) -> Result<Option<Census>, Failure> {
         if !self.is_given() {

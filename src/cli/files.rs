@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "run")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
@@ -35,9 +37,46 @@ pub(crate) fn kept_on_interrupt(what: Option<String>) {
     *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = what;
 }
 
+/// Set while work is under way that ends by itself when it is interrupted, and when it was.
+#[cfg(feature = "run")]
+static INTERRUPTIBLE: AtomicBool = AtomicBool::new(false);
+#[cfg(feature = "run")]
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Work that the first Ctrl-C only asks to end: what it has found by then is kept. The second ends the program.
+#[cfg(feature = "run")]
+pub(crate) struct Interruptible(());
+
+#[cfg(feature = "run")]
+impl Interruptible {
+    /// From now on, until it is dropped.
+    pub(crate) fn begin() -> Self {
+        INTERRUPTED.store(false, Ordering::SeqCst);
+        INTERRUPTIBLE.store(true, Ordering::SeqCst);
+        Self(())
+    }
+
+    /// Whether there was a Ctrl-C.
+    pub(crate) fn is_set(&self) -> bool {
+        INTERRUPTED.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(feature = "run")]
+impl Drop for Interruptible {
+    fn drop(&mut self) {
+        INTERRUPTIBLE.store(false, Ordering::SeqCst);
+    }
+}
+
 /// On Ctrl-C or a request to terminate: removes unfinished files, says so, exits with 2.
 pub(crate) fn on_interrupt() {
     let handler = || {
+        #[cfg(feature = "run")]
+        if INTERRUPTIBLE.load(Ordering::SeqCst) && !INTERRUPTED.swap(true, Ordering::SeqCst) {
+            output::note("interrupted: going on with the best so far; again to give up");
+            return;
+        }
         // The lock is kept until the end: no file is begun or finished any more.
         let unfinished = unfinished();
         for place in unfinished.iter() {

@@ -583,7 +583,7 @@ fn processor_count() -> u32 {
 }
 
 /// The processor's name where the system tells it, else its architecture.
-fn processor_name() -> String {
+pub(crate) fn processor_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name =
         info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());

@@ -26,6 +26,7 @@ mod inspect;
 mod journal;
 mod measure;
 mod network;
+mod networks;
 #[cfg(feature = "run")]
 mod ort;
 mod output;

@@ -77,6 +77,12 @@ impl NetworkArgs {
         self.preset.is_some() || self.spec.is_some()
     }
 
+    /// Whether the size of the image is given.
+    #[cfg(feature = "run")]
+    pub(crate) fn has_input_size(&self) -> bool {
+        self.input_size.is_some()
+    }
+
     /// The network that is named, with what the command line changes in it; `None` if none is.
     pub(crate) fn spec(&self) -> Result<Option<Spec>, Failure> {
         let spec = match (&self.spec, &self.preset) {

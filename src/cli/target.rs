@@ -231,6 +231,12 @@ impl<'g> Here<'g> {
         }
     }
 
+    /// The directory that things are kept in from one command to the next; `None` where nothing says which.
+    #[cfg(feature = "run")]
+    pub(crate) fn data_directory(&self) -> Option<std::path::PathBuf> {
+        bbc::runtime::library::Surroundings::of_process(self.global.ort_lib.clone()).data_directory().ok()
+    }
+
     /// ONNX Runtime, loaded.
     #[cfg(feature = "run")]
     pub(crate) fn runtime(&self) -> Result<bbc::runtime::Runtime, Failure> {

@@ -15,10 +15,14 @@ use bbc::onnx::structure::{Aspect, Limits, examine};
 use bbc::onnx::{self, Lowered, Opset, keys};
 use bbc::pass;
 use bbc::profile::{self, Profile};
+#[cfg(feature = "run")]
+use bbc::search::verdict::Answer;
 use bbc::select::{self, Policy};
 use bbc::tensor::DType;
 use clap::{Args, ValueEnum};
 
+#[cfg(feature = "run")]
+use self::search::{Found, SearchArgs};
 use self::summary::{Choice, Facts, Measured, Report, Written};
 use self::weights::{Weights, WeightsArgs};
 use super::census::BaseArgs;
@@ -35,7 +39,11 @@ use super::{Global, Outcome, output, ranking};
 
 #[cfg(feature = "run")]
 mod prove;
+#[cfg(feature = "run")]
+mod search;
 mod summary;
+#[cfg(feature = "run")]
+mod verdict;
 mod weights;
 
 /// Largest spec and profile that are read, in bytes.
@@ -54,13 +62,16 @@ pub(crate) struct CompileArgs {
     #[arg(long, default_value = "auto")]
     target: Wish,
     /// Take the densities from this profile instead of measuring
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["first_conv", "base_model"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "first_conv")]
     profile: Option<PathBuf>,
     #[command(flatten)]
     bases: BaseArgs,
     /// The problems that are measured, as with `bbc profile`: `bases`, `stages` or `patent`
     #[arg(long, default_value_t = Problems::BuiltIn, conflicts_with_all = ["base_model", "profile"])]
     workload: Problems,
+    #[cfg(feature = "run")]
+    #[command(flatten)]
+    search: SearchArgs,
     /// How long to measure at the most, in seconds; as for `bbc profile` if not given
     #[arg(long, value_name = "SECONDS", value_parser = super::profile::seconds)]
     time: Option<Duration>,
@@ -166,6 +177,8 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         None => args.network.change(backbone::preset(DEFAULT_PRESET)?)?,
     };
     let output = args.output.as_deref().unwrap_or(Path::new("backbone.onnx"));
+    #[cfg(feature = "run")]
+    let verdict_file = output.with_extension("verdict.json");
     files::distinct(&[
         ("the spec", args.network.file()),
         ("the profile", args.profile.as_deref()),
@@ -173,7 +186,17 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         ("`--output`", (args.emit == Emit::Onnx || args.output.is_some()).then_some(output)),
         ("`--save-profile`", args.save_profile.as_deref()),
         ("`--report-json`", args.report_json.as_deref()),
+        #[cfg(feature = "run")]
+        ("`--pareto`", args.search.pareto.as_deref()),
+        #[cfg(feature = "run")]
+        ("`--report`", args.search.report.as_deref()),
+        #[cfg(feature = "run")]
+        ("the verdict", args.is_search().then_some(verdict_file.as_path())),
     ])?;
+    if args.profile.is_some() && args.bases.is_given() && !args.is_search() {
+        return Err(Failure::new("`--base-model` says what to measure, and `--profile` is what was measured")
+            .with_hint("with `--budget` both are used"));
+    }
     if args.emit == Emit::Ir && (args.json || args.report_json.is_some()) {
         return Err(Failure::new("`--emit ir` writes no model to report on; leave out `--json` and `--report-json`"));
     }
@@ -188,6 +211,18 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
     args.save_profile.as_deref().map(Staged::beside).transpose()?;
     let trained = args.weights.open()?;
     let machine = Here::new(global);
+    #[cfg(feature = "run")]
+    let found = args.is_search().then(|| Answered::find(args, global, &machine)).transpose()?;
+    #[cfg(feature = "run")]
+    let chosen = match &found {
+        Some(found) if !found.is_kept(args) => return found.refuse(args),
+        Some(Answered { found, .. }) => {
+            spec = found.spec.clone();
+            found.chosen()?
+        }
+        None => choose(args, global, &machine, &spec)?,
+    };
+    #[cfg(not(feature = "run"))]
     let chosen = choose(args, global, &machine, &spec)?;
     spec = chosen.choice.built_into(spec);
     let size = if args.dynamic_size { Size::Dynamic } else { Size::Fixed };
@@ -203,7 +238,12 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         }
         return Ok(Outcome::Done);
     };
-    let metadata = metadata(&spec, &backbone, &graph, &chosen, &weights, args.dynamic_size)?;
+    #[cfg_attr(not(feature = "run"), expect(unused_mut, reason = "only a search adds to it"))]
+    let mut metadata = metadata(&spec, &backbone, &graph, &chosen, &weights, args.dynamic_size)?;
+    #[cfg(feature = "run")]
+    if let Some(found) = &found {
+        metadata.push((keys::VERDICT.to_owned(), serde_json::to_string(&found.found.verdict)?));
+    }
     let options = onnx::Options { opset: args.opset, metadata };
     let model = onnx::lower(&graph, &options);
     let written = write(output, &model, &options, &weights, &staged)?;
@@ -213,7 +253,21 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         false => None,
     };
     let network = Facts { spec: &spec, backbone: &backbone, graph: &graph, dynamic_size: args.dynamic_size };
-    let report = Report::new(&chosen.choice, &network, written, proof, args.proof.require_provider).with(converted);
+    #[cfg_attr(not(feature = "run"), expect(unused_mut, reason = "only a search adds to it"))]
+    let mut report = Report::new(&chosen.choice, &network, written, proof, args.proof.require_provider).with(converted);
+    #[cfg(feature = "run")]
+    let outcome_of_search = match found {
+        Some(mut found) => {
+            found.write(&machine, &staged, output)?;
+            let outcome = found.outcome();
+            report.verdict = Some(found.found.verdict.clone());
+            found.finish()?;
+            outcome
+        }
+        None => Outcome::Done,
+    };
+    #[cfg(not(feature = "run"))]
+    let outcome_of_search = Outcome::Done;
     let outcome = report.outcome();
     if let Some(staged) = &staged_report {
         staged.write(staged.path(), |out| Ok(serde_json::to_writer_pretty(out, &report)?))?;
@@ -224,11 +278,16 @@ pub(crate) fn run(args: &CompileArgs, global: &Global) -> Result<Outcome, Failur
         stale.iter().for_each(|path| files::remove(path));
     }
     staged_report.map(Staged::finish).transpose()?;
+    let outcome = if outcome == Outcome::Done { outcome_of_search } else { outcome };
     if args.json {
         output::json(&report)?;
     } else {
         let tables = chosen.profile.map(|profile| profile.tables + "\n").unwrap_or_default();
-        output::result(&format!("{tables}{report}"))?;
+        #[cfg(feature = "run")]
+        let verdict = report.verdict.as_ref().map_or_else(String::new, verdict::text);
+        #[cfg(not(feature = "run"))]
+        let verdict = "";
+        output::result(&format!("{tables}{verdict}{report}"))?;
     }
     Ok(outcome)
 }
@@ -261,6 +320,83 @@ impl Converted {
     }
 }
 
+impl CompileArgs {
+    fn is_search(&self) -> bool {
+        #[cfg(feature = "run")]
+        return self.search.is_given();
+        #[cfg(not(feature = "run"))]
+        return false;
+    }
+}
+
+/// A network that was searched, and the files that were asked for beside it.
+#[cfg(feature = "run")]
+struct Answered {
+    found: Found,
+    pareto: Option<Staged>,
+    report: Option<Staged>,
+}
+
+#[cfg(feature = "run")]
+impl Answered {
+    fn find(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<Self, Failure> {
+        let pareto = args.search.pareto.as_deref().map(Staged::beside).transpose()?;
+        let report = args.search.report.as_deref().map(Staged::beside).transpose()?;
+        Ok(Self { found: search::find(args, global, machine)?, pareto, report })
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self.found.verdict.answer {
+            Answer::Better | Answer::PredictedOnly => Outcome::Done,
+            Answer::NotBetter => Outcome::No,
+        }
+    }
+
+    fn is_kept(&self, args: &CompileArgs) -> bool {
+        self.outcome() == Outcome::Done || args.search.keep_anyway
+    }
+
+    /// Says that nothing is written, and why.
+    fn refuse(&self, args: &CompileArgs) -> Result<Outcome, Failure> {
+        if args.json {
+            output::json(&self.found.verdict)?;
+        } else {
+            let text = verdict::text(&self.found.verdict);
+            output::result(&format!(
+                "{text}file        nothing is written; `--keep-anyway` writes the network all the same"
+            ))?;
+        }
+        Ok(Outcome::No)
+    }
+
+    /// Writes the verdict beside the model, and the files that were asked for.
+    fn write(&mut self, machine: &Here<'_>, staged: &Staged, output: &Path) -> Result<(), Failure> {
+        let model = files::read(staged.path(), u64::MAX)?;
+        self.found.verdict.model.sha256 = Some(profile::sha256(model));
+        let verdict = serde_json::to_string_pretty(&self.found.verdict)? + "\n";
+        if !staged.is_device() {
+            let name = output.with_extension("verdict.json");
+            let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            staged.write(&staged.companion(&name), |out| Ok(out.write_all(verdict.as_bytes())?))?;
+        }
+        if let Some(file) = &self.pareto {
+            let text = self.found.pareto()?;
+            file.write(file.path(), |out| Ok(out.write_all(text.as_bytes())?))?;
+        }
+        if let Some(file) = &self.report {
+            let text = self.found.report(machine, staged.path())?;
+            file.write(file.path(), |out| Ok(out.write_all(text.as_bytes())?))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        self.pareto.map(Staged::finish).transpose()?;
+        self.report.map(Staged::finish).transpose()?;
+        Ok(())
+    }
+}
+
 /// What the network is built of, and where that is from.
 struct Chosen {
     choice: Choice,
@@ -269,6 +405,7 @@ struct Chosen {
 }
 
 /// The profile a choice is from.
+#[derive(Clone)]
 struct Source {
     /// The device itself, which may be on another machine; `None` if it was measured just now, as the target.
     elsewhere: Option<profile::Device>,
@@ -588,7 +725,7 @@ fn examined(staged: &Staged) -> Result<usize, Failure> {
 /// weights of the new one.
 pub(super) fn data_name(output: &Path, metadata: &[(String, String)], size: u64) -> String {
     let text: Vec<&str> = metadata.iter().map(|(_, value)| value.as_str()).collect();
-    let hash = profile::sha256(&format!("{size}\n{}", text.join("\n")));
+    let hash = profile::sha256(format!("{size}\n{}", text.join("\n")));
     format!("{}.{}.data", output.file_name().unwrap_or_default().to_string_lossy(), &hash[..8])
 }
 

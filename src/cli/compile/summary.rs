@@ -6,6 +6,7 @@ use std::time::Duration;
 use bbc::backbone::{Backbone, BlockFacts, Spec, cost_of};
 use bbc::conv::Candidate;
 use bbc::ir::Graph;
+use bbc::search::verdict::Verdict;
 use bbc::select::Selection;
 use bbc::tensor::Dim;
 use bbc::units::{Bytes, Flops, FlopsPerSecond, show_duration};
@@ -23,6 +24,9 @@ pub(super) enum Choice {
     Measured(Box<Measured>),
     /// Named on the command line.
     Named(Candidate),
+    /// The one that is stacked most often in a network that was searched.
+    #[cfg(feature = "run")]
+    Searched(Candidate),
     /// The preset's or the spec's own.
     Spec(Candidate),
 }
@@ -43,6 +47,9 @@ impl Choice {
         let verdict = match self {
             Self::Spec(candidate) => return Spec { first_conv: Some(*candidate), ..spec },
             Self::Named(candidate) => return spec.with_first_conv(*candidate),
+            // Its stages say themselves what they are built of.
+            #[cfg(feature = "run")]
+            Self::Searched(_) => return spec,
             Self::Measured(measured) => &measured.selection.verdict,
         };
         let mut spec = spec.with_first_conv(verdict.winner);
@@ -58,6 +65,8 @@ impl Choice {
         match self {
             Self::Measured(measured) => measured.selection.verdict.winner,
             Self::Named(candidate) | Self::Spec(candidate) => *candidate,
+            #[cfg(feature = "run")]
+            Self::Searched(candidate) => *candidate,
         }
     }
 }
@@ -76,12 +85,15 @@ pub(super) struct Report {
     /// How it was brought to another precision; absent in single precision.
     #[serde(skip_serializing_if = "Option::is_none")]
     precision: Option<Converted>,
+    /// What the search has come to; absent if nothing was searched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) verdict: Option<Verdict>,
 }
 
 #[derive(Debug, Serialize)]
 struct FirstConv {
     name: String,
-    /// `measured`, `named` or `spec`.
+    /// `measured`, `named`, `searched` or `spec`.
     chosen: &'static str,
     /// How it was chosen, in words.
     how: String,
@@ -269,6 +281,7 @@ impl Report {
             file,
             run,
             precision: None,
+            verdict: None,
         }
     }
 
@@ -304,6 +317,8 @@ impl FirstConv {
         };
         let mut first_conv = match choice {
             Choice::Named(_) => unmeasured("named", "named by hand, not measured"),
+            #[cfg(feature = "run")]
+            Choice::Searched(_) => unmeasured("searched", "stacked most often in the network that was searched"),
             Choice::Spec(_) => unmeasured("spec", "the network's own, not measured"),
             Choice::Measured(measured) => {
                 let Measured { selection, how, price } = &**measured;

@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bbc::backbone::InputSize;
 use bbc::profile::conditions::Caution;
 use bbc::profile::merge::{Part, merge};
 use bbc::profile::plan::{Plan, Shard};
@@ -22,6 +23,7 @@ use crate::cli::failure::{Explain, Failure};
 use crate::cli::files::{self, Staged};
 use crate::cli::journal::{self, Keep};
 use crate::cli::measure::{ENOUGH_ROUNDS, PRECISION, PROCESSOR_TIME, Problems, Wanted, measure, measure_share};
+use crate::cli::networks::{self, NetworkPlan};
 use crate::cli::policies::{Policies, PolicyEntry};
 use crate::cli::ranking::{self, DeviceEntry, RankingEntry};
 use crate::cli::target::{self, Here, Wish};
@@ -37,13 +39,21 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_enum)]
     instrument: Option<InstrumentChoice>,
     /// The problems: `bases`, the candidates of the built-in base models at stages that stand for theirs; `stages` of a
-    /// backbone for 224x224 images, the published candidates only; or those of the `patent`'s table
+    /// backbone for 224x224 images, the published candidates only; those of the `patent`'s table; or what the `search`
+    /// for a network needs: `stages`, and whole networks
     #[arg(long, default_value_t = Problems::BuiltIn, conflicts_with = "base_model")]
     workload: Problems,
     #[command(flatten)]
     bases: BaseArgs,
+    /// The image of the `search` workload's networks
+    #[arg(long, value_name = "HxW", value_parser = crate::cli::network::image_size, conflicts_with = "base_model")]
+    input_size: Option<[u32; 2]>,
+    /// Numbers of channels in the `search` workload's networks are multiples of this
+    #[arg(long, value_name = "N", default_value_t = networks::DEFAULT_MULTIPLE,
+        value_parser = clap::value_parser!(u32).range(1..=256))]
+    channel_multiple: u32,
     /// How long to take samples at the most, in seconds, if they are not precise enough before; 120 on a processor and in
-    /// a plan, 30 on a GPU if not given, and preparing comes on top
+    /// a plan, 30 on a GPU, 40 for the `search` workload if not given, and preparing comes on top
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     time: Option<Duration>,
     /// Images in every problem
@@ -192,7 +202,11 @@ pub(super) fn run(global: &Global, args: &MeasureArgs) -> Result<Outcome, Failur
     let target = target::resolve(&args.target, &machine)?;
     let plan = args.plan(global, machine.default_time(&target))?;
     let log = measure_share(&machine, &target, &plan, args.shard, keep.as_ref())?;
-    let profile = log.record().profile();
+    let mut profile = log.record().profile();
+    let is_whole = args.shard.is_none() && profile.incomplete.is_none() && !output.is_some_and(journal::is_journal);
+    if is_whole && networks::is_of_search(&plan) {
+        networks::add(&machine, &plan, args.networks(), &mut profile)?;
+    }
     warn(&profile);
     let left = log.left().filter(|_| log.is_broken_off());
     let written = match &args.output {
@@ -281,7 +295,7 @@ fn print(args: &MeasureArgs, profile: &Profile, written: Option<Written>) -> Res
         });
     }
     let figures = match args.shard {
-        None => format!("{}\n{}", tables(profile), policies.tables()),
+        None => format!("{}\n{}{}", tables(profile), policies.tables(), networks::accuracy(profile)?),
         Some(shard) => format!("share {shard} of the plan\n\n{}", problems(profile)),
     };
     output::result(&format!("{}{figures}", ranking::heading(profile)))?;
@@ -334,19 +348,26 @@ fn keep(output: &Path, resume: bool) -> Result<Option<Keep>, Failure> {
 }
 
 impl MeasureArgs {
+    fn networks(&self) -> NetworkPlan {
+        let image = self.input_size.map(|[height, width]| InputSize { height, width, ..InputSize::default() });
+        NetworkPlan { input: image.unwrap_or_default(), multiple: self.channel_multiple }
+    }
+
     /// The plan that was asked for; `default` is the time it gets if none is named.
     fn plan(&self, global: &Global, default: Duration) -> Result<Plan, Failure> {
         if let Some(path) = &self.plan {
             return read_plan(path);
         }
         let census = self.bases.census(global)?;
+        let problems = census.map_or_else(|| self.workload.clone(), Problems::Bases);
+        let time = networks::time_of_convolutions(&problems, self.time, default);
         let wanted = Wanted {
             instrument: self.instrument.map(|choice| match choice {
                 InstrumentChoice::Shader => InstrumentKind::Shader,
                 InstrumentChoice::Provider => InstrumentKind::Provider,
             }),
-            problems: census.map_or_else(|| self.workload.clone(), Problems::Bases),
-            time: self.time.unwrap_or(default),
+            problems,
+            time,
             roofs: true,
             batch: self.batch,
             dtype: self.dtype,

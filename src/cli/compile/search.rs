@@ -1,0 +1,1043 @@
+//! From base models and a budget to a network: searched with predictions, proven by measurements.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use bbc::backbone::{self, InputSize, Spec};
+use bbc::census::Census;
+use bbc::conv::Candidate;
+use bbc::profile::roof::Roofline;
+use bbc::profile::sampling::{Time, median, median_interval, paired_ratios};
+use bbc::profile::{self, NetworkRole, Profile, Workload};
+use bbc::report::page;
+use bbc::runtime::Runtime;
+use bbc::search::predict::{PredictionError, Predictor};
+use bbc::search::propose::{self, Facts, Limits, Objective, Progress, Proposal};
+use bbc::search::space::{ChannelBound, Space};
+use bbc::search::verdict::{self, Answer, BaseModel, Bound, BoundStage, Latency, Ratio, Verdict};
+use bbc::tensor::DType;
+use bbc::units::{Bytes, show_duration};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::prove::TargetProvider;
+use super::summary::Choice;
+use super::{Chosen, CompileArgs, MAX_TEXT, Source, images, shown};
+use crate::cli::failure::{Explain, Failure};
+use crate::cli::measure::{self, Problems};
+use crate::cli::networks::{self, DEFAULT_MULTIPLE, Models, NetworkPlan, Runs};
+use crate::cli::precision::Precision;
+use crate::cli::target::{Here, Wish};
+use crate::cli::{Global, files, inspect, output};
+
+/// Rounds of search and measurement: the first finds out how far predictions are off here, the others fill the budget.
+const ROUNDS: u32 = 3;
+
+/// Parts of the time to search that each round has.
+const ROUND_SHARES: [f64; ROUNDS as usize] = [0.6, 0.2, 0.2];
+
+/// Predicted latencies of the networks that are measured in each round, by the budget.
+const STEPS: [&[f64]; ROUNDS as usize] =
+    [&[1.0, 0.97, 0.93, 0.88], &[0.995, 0.98, 0.96, 0.93], &[0.99, 0.975, 0.955, 0.92]];
+
+/// Parts of the time to measure that the bases alone, and the candidates of each round with them, have.
+const BASE_PART: f64 = 0.06;
+const ROUND_PARTS: [f64; ROUNDS as usize] = [0.2, 0.34, 0.4];
+
+/// The part of a budget from which on it counts as used.
+const FILLED: f64 = 0.985;
+
+/// How far operations may be from those that are asked for.
+const OPERATIONS_TOLERANCE: f64 = 0.01;
+
+/// Options of searching.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SearchArgs {
+    /// Search the network that makes the most of a budget: the latency of the `base` model, a time (`2.0ms`), or
+    /// operations (`4GFLOP`)
+    #[arg(long, value_name = "BUDGET")]
+    budget: Option<Wanted>,
+    /// Most parameters, such as `20M`
+    #[arg(long, value_name = "N", requires = "budget", value_parser = number)]
+    max_params: Option<u64>,
+    /// Most memory of a run, weights included, such as `200MB`
+    #[arg(long, value_name = "BYTES", requires = "budget", value_parser = bytes)]
+    max_memory: Option<u64>,
+    /// Numbers of channels are multiples of this
+    #[arg(long, value_name = "N", requires = "budget", default_value_t = DEFAULT_MULTIPLE,
+        value_parser = clap::value_parser!(u32).range(1..=256))]
+    channel_multiple: u32,
+    /// Whether the mean channels of the first convs stay below the last output channels of every stage of the base
+    #[arg(long, value_enum, requires = "budget", default_value_t)]
+    channel_bound: BoundChoice,
+    /// The same first conv in all stages
+    #[arg(long, requires = "budget")]
+    uniform: bool,
+    /// What is to be as great as possible; `flops`, or `density` for a budget of operations, if not given
+    #[arg(long, value_enum, requires = "budget")]
+    objective: Option<ObjectiveChoice>,
+    /// How long to search, in seconds; measuring comes on top
+    #[arg(long, value_name = "SECONDS", requires = "budget", default_value = "30", value_parser = crate::cli::profile::seconds)]
+    search_time: Duration,
+    /// How long candidates and bases are timed in turn, in seconds, all rounds together
+    #[arg(long, value_name = "SECONDS", requires = "budget", default_value = "24", value_parser = crate::cli::profile::seconds)]
+    proof_time: Duration,
+    /// Look at this many networks instead of as many as the time allows: the same seed then takes the same way
+    #[arg(long, value_name = "N", requires = "budget", value_parser = clap::value_parser!(u64).range(1..))]
+    evaluations: Option<u64>,
+    /// Write the networks that no other is both faster and better than, as predicted, as JSON
+    #[arg(long, value_name = "FILE", requires = "budget")]
+    pub(super) pareto: Option<PathBuf>,
+    /// Write a page of everything that was found, as HTML
+    #[arg(long, value_name = "FILE", requires = "budget")]
+    pub(super) report: Option<PathBuf>,
+    /// Write the network even if it does not keep the budget or beat the base
+    #[arg(long, requires = "budget")]
+    pub(super) keep_anyway: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wanted {
+    Base,
+    Seconds(f64),
+    Operations(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum BoundChoice {
+    /// Yes, as the method has it
+    #[default]
+    Every,
+    /// No; both numbers are reported all the same
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ObjectiveChoice {
+    /// Operations
+    Flops,
+    /// Operations per second
+    Density,
+    /// What a position of the last feature map sees of the image
+    ReceptiveField,
+    /// Entropy, a score that needs no training (DeepMAD, CVPR 2023)
+    Score,
+}
+
+impl ObjectiveChoice {
+    fn objective(self) -> Objective {
+        match self {
+            Self::Flops => Objective::Flops,
+            Self::Density => Objective::Density,
+            Self::ReceptiveField => Objective::ReceptiveField,
+            Self::Score => Objective::Score,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// What a budget looks like.
+const SHAPE: &str = "write `base`, a time such as `2.0ms`, or operations such as `4GFLOP`";
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "base" {
+            return Ok(Self::Base);
+        }
+        let units: [(&str, f64); 7] =
+            [("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0)];
+        let (number, unit, scale) =
+            units.into_iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, unit, scale))).ok_or(SHAPE)?;
+        let value = number.trim().parse::<f64>().map_err(|_| SHAPE)? * scale;
+        let is_operations = unit.ends_with("FLOP");
+        let most = if is_operations { 1e16 } else { 3600.0 };
+        if !(value.is_finite() && value > 0.0 && value <= most) {
+            return Err("not above zero, or more than anything could use".into());
+        }
+        Ok(if is_operations { Self::Operations(value as u64) } else { Self::Seconds(value) })
+    }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    scaled(text, &[("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)])
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    scaled(text, &[("GiB", 1_073_741_824.0), ("MiB", 1_048_576.0), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)])
+}
+
+fn scaled(text: &str, units: &[(&str, f64)]) -> Result<u64, String> {
+    let known = || units.iter().map(|(unit, _)| *unit).filter(|unit| !unit.is_empty()).collect::<Vec<_>>().join(", ");
+    let found = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)));
+    let (number, scale) = found.ok_or_else(|| format!("write a number with one of {}", known()))?;
+    let value = number.trim().parse::<f64>().map_err(|_| format!("`{number}` is no number"))? * scale;
+    if value.is_finite() && (1.0..1e18).contains(&value) {
+        Ok(value as u64)
+    } else {
+        Err("not a sensible number".into())
+    }
+}
+
+impl SearchArgs {
+    /// Whether a network is to be searched.
+    pub(super) fn is_given(&self) -> bool {
+        self.budget.is_some()
+    }
+}
+
+/// A network that was found, and what it rests on.
+pub(super) struct Found {
+    pub(super) spec: Spec,
+    pub(super) source: Source,
+    pub(super) verdict: Verdict,
+    profile: Profile,
+    compared: Vec<bbc::search::predict::Compared>,
+    front: Vec<Proposal>,
+    space: Space,
+    runs: Option<Runs>,
+}
+
+/// A candidate that was measured with the bases.
+struct Tried {
+    proposal: Proposal,
+    round: u32,
+    samples: Vec<Option<u64>>,
+    /// Of each base, in the same rounds.
+    bases: Vec<Vec<Option<u64>>>,
+}
+
+/// A base model on this machine.
+struct Base {
+    name: String,
+    path: PathBuf,
+    sha256: String,
+    operations: u64,
+    image: Option<[u32; 2]>,
+}
+
+/// Everything a search needs.
+struct Task<'a> {
+    args: &'a CompileArgs,
+    wanted: Wanted,
+    objective: ObjectiveChoice,
+    profile: Profile,
+    profile_text: String,
+    predictor: Predictor,
+    space: Space,
+    bound: Option<ChannelBound>,
+    bases: Vec<Base>,
+    census: Option<Census>,
+    /// What runs it; without, nothing is measured.
+    here: Option<(Runtime, Runs)>,
+    /// Why nothing is measured.
+    absent: String,
+}
+
+/// Searches and proves.
+pub(super) fn find(args: &CompileArgs, global: &Global, machine: &Here<'_>) -> Result<Found, Failure> {
+    let task = Task::new(args, global, machine)?;
+    task.run()
+}
+
+impl<'a> Task<'a> {
+    fn new(args: &'a CompileArgs, global: &Global, machine: &Here<'_>) -> Result<Self, Failure> {
+        let wanted = args.search.budget.ok_or_else(|| Failure::new("no budget is given"))?;
+        if args.network.is_named() || args.first_conv.is_some() {
+            return Err(Failure::new(
+                "`--budget` searches the network; `--preset`, `--spec` and `--first-conv` name one",
+            ));
+        }
+        if args.precision != Precision::Fp32 {
+            return Err(Failure::new(
+                "what is searched is measured in fp32, and `--precision` asks for another precision",
+            )
+            .with_hint("search in fp32, and bring the network that is found to the precision with `bbc convert`"));
+        }
+        let census = args.bases.census(global)?;
+        if wanted == Wanted::Base && census.is_none() {
+            return Err(Failure::new("`--budget base` needs a base model").with_hint("name one with `--base-model`"));
+        }
+        let defaults = args.network.change(backbone::preset(super::DEFAULT_PRESET)?)?;
+        let input = input_size(args, &defaults, census.as_ref())?;
+        let multiple = args.search.channel_multiple;
+        let (profile, profile_text) = profile_for(args, machine, NetworkPlan { input, multiple })?;
+        check_profile(args, &profile)?;
+        let predictor = Predictor::new(&profile).hint(|| "measure with `bbc profile --workload search`".into())?;
+        let kinds = [Candidate::full(3), Candidate::full(5), Candidate::depthwise(3), Candidate::depthwise(5)];
+        let convs: Vec<Candidate> = kinds.into_iter().filter(|&candidate| predictor.knows(candidate)).collect();
+        if convs.is_empty() {
+            return Err(Failure::new("the profile has none of conv3x3, conv5x5, dw3x3 and dw5x5")
+                .with_hint("measure with `bbc profile --workload search`"));
+        }
+        let space = Space { input, multiple, convs, uniform: args.search.uniform, head: defaults.head };
+        let (here, absent) = running(args, machine, &profile)?;
+        let bases = match (&here, &census) {
+            (Some((_, runs)), Some(census)) => bases(args, census, runs.batch)?,
+            (None, _) | (_, None) => Vec::new(),
+        };
+        if wanted == Wanted::Base && bases.is_empty() {
+            let why =
+                if here.is_none() { absent.as_str() } else { "a built-in census has no model that could be timed" };
+            return Err(Failure::new(format!("the base cannot be timed: {why}"))
+                .with_hint("give a time, such as `--budget 2.0ms`, or the base's ONNX file"));
+        }
+        let of_operations = matches!(wanted, Wanted::Operations(_));
+        let default = if of_operations { ObjectiveChoice::Density } else { ObjectiveChoice::Flops };
+        let bound = census.as_ref().and_then(|census| ChannelBound::of(&census.bases));
+        let objective = args.search.objective.unwrap_or(default);
+        Ok(Self {
+            args,
+            wanted,
+            objective,
+            profile,
+            profile_text,
+            predictor,
+            space,
+            bound,
+            bases,
+            census,
+            here,
+            absent,
+        })
+    }
+
+    fn run(self) -> Result<Found, Failure> {
+        let folder = Models::new()?;
+        let alone = self.race(&folder, &[], self.args.search.proof_time.mul_f64(BASE_PART), "base models")?;
+        let base_s: Vec<f64> = alone.iter().filter_map(|samples| Some(Latency::of(samples)?.median_s)).collect();
+        let latency = match self.wanted {
+            Wanted::Base => base_s.iter().copied().reduce(f64::min),
+            Wanted::Seconds(seconds) => Some(seconds),
+            Wanted::Operations(_) => None,
+        };
+        let stop = files::Interruptible::begin();
+        let (mut tried, mut correction, mut evaluations) = (Vec::<Tried>::new(), 1.0, Vec::new());
+        let mut found = propose::Found::default();
+        for round in 0..ROUNDS {
+            let predicted = latency.map(|latency| latency / correction);
+            let more = self.search(predicted, round, &found.front, &stop)?;
+            evaluations.push(more.evaluations);
+            found.merge(more, self.objective.objective());
+            let chosen = self.chosen(&found, predicted, round);
+            if chosen.is_empty() {
+                if tried.is_empty() {
+                    return Err(self.unreachable(&found, predicted));
+                }
+                break;
+            }
+            if self.here.is_none() {
+                tried.extend(chosen.into_iter().take(1).map(Tried::unmeasured));
+                break;
+            }
+            let what = format!("candidates, round {} of {ROUNDS}", round + 1);
+            let mut samples =
+                self.race(&folder, &chosen, self.args.search.proof_time.mul_f64(ROUND_PARTS[round as usize]), &what)?;
+            let candidates = samples.split_off(self.bases.len());
+            for (proposal, own) in chosen.into_iter().zip(candidates) {
+                tried.push(Tried { proposal, round: round + 1, samples: own, bases: samples.clone() });
+            }
+            correction = self.correction(&tried, round + 1, latency).unwrap_or(correction);
+            if stop.is_set() || round > 0 && self.is_filled(&tried) || latency.is_none() {
+                break;
+            }
+        }
+        self.verdict(tried, found.front, correction, latency, evaluations, stop.is_set())
+    }
+
+    /// Times the bases and these in turn.
+    fn race(
+        &self,
+        folder: &Models,
+        proposals: &[Proposal],
+        time: Duration,
+        what: &str,
+    ) -> Result<Vec<Vec<Option<u64>>>, Failure> {
+        let Some((runtime, runs)) = &self.here else { return Ok(Vec::new()) };
+        let mut models: Vec<_> = self.bases.iter().map(|base| (base.path.clone(), base.image)).collect();
+        for (i, proposal) in proposals.iter().enumerate() {
+            let name = format!("candidate-{i}");
+            let graph = networks::graph(&self.space.spec(&proposal.member, &name), runs.batch)?;
+            models.push((folder.write(&name, &graph, runs.seed)?, None));
+        }
+        if models.is_empty() {
+            return Ok(Vec::new());
+        }
+        let samples = networks::timed(runtime, runs, &models, time, what)?;
+        let wall = |samples: Vec<Option<Time>>| samples.into_iter().map(|time| Some(time?.wall_ns)).collect();
+        Ok(samples.into_iter().map(wall).collect())
+    }
+
+    fn limits(&self, latency_s: Option<f64>) -> Limits {
+        let enforced = self.args.search.channel_bound == BoundChoice::Every;
+        let flops = match self.wanted {
+            Wanted::Operations(wanted) => {
+                let at = |share: f64| (wanted as f64 * share) as u64;
+                Some([at(1.0 - OPERATIONS_TOLERANCE), at(1.0 + OPERATIONS_TOLERANCE)])
+            }
+            Wanted::Base | Wanted::Seconds(_) => None,
+        };
+        Limits {
+            latency_s,
+            flops,
+            parameters: self.args.search.max_params,
+            memory: self.args.search.max_memory.map(Bytes),
+            mean_channels_below: self.bound.as_ref().filter(|_| enforced).map(|bound| f64::from(bound.least())),
+        }
+    }
+
+    fn search(
+        &self,
+        latency_s: Option<f64>,
+        round: u32,
+        start: &[Proposal],
+        stop: &files::Interruptible,
+    ) -> Result<propose::Found, Failure> {
+        let share = ROUND_SHARES[round as usize];
+        let time = self.args.search.search_time.mul_f64(share);
+        let most = self.args.search.evaluations.map(|all| ((all as f64 * share) as u64).max(1));
+        let bar = output::timed_progress(1000);
+        let started = Instant::now();
+        let mut go_on = |progress: Progress<'_>| {
+            let done = match most {
+                Some(most) => progress.evaluations as f64 / most as f64,
+                None => started.elapsed().as_secs_f64() / time.as_secs_f64(),
+            };
+            bar.set_position((done * 1000.0) as u64);
+            let best = progress.best.map_or_else(
+                || "none inside the budget yet".to_owned(),
+                |best| format!("best {} in {}", best.flops, show_duration(seconds(best.latency_s))),
+            );
+            bar.set_message(format!("searching, {} networks, {best}", progress.evaluations));
+            done < 1.0 && !stop.is_set()
+        };
+        let nearest = start.iter().rev().take(16).cloned().collect::<Vec<_>>();
+        let seed = self.args.seed.wrapping_add(u64::from(round));
+        let objective = self.objective.objective();
+        let found = propose::search(
+            &self.space,
+            &self.predictor,
+            objective,
+            self.limits(latency_s),
+            seed,
+            &nearest,
+            &mut go_on,
+        );
+        bar.finish_and_clear();
+        Ok(found?)
+    }
+
+    /// The networks to measure: near the budget, and at some distances below, should predictions be too low.
+    fn chosen(&self, found: &propose::Found, latency_s: Option<f64>, round: u32) -> Vec<Proposal> {
+        let steps = STEPS[round as usize];
+        let mut chosen: Vec<Proposal> = match latency_s {
+            Some(latency) => steps.iter().filter_map(|step| found.within(latency * step).cloned()).collect(),
+            None => {
+                let mut front = found.front.clone();
+                front.sort_by(|a, b| a.facts.latency_s.total_cmp(&b.facts.latency_s));
+                front.into_iter().take(steps.len()).collect()
+            }
+        };
+        chosen.dedup();
+        chosen
+    }
+
+    /// What predictions have to be multiplied with so that the networks of this round come out as they were measured.
+    /// For a budget that is a base's latency, in units of what the base took in the same rounds.
+    fn correction(&self, tried: &[Tried], round: u32, latency: Option<f64>) -> Option<f64> {
+        let of_round = tried.iter().filter(|tried| tried.round == round);
+        let ratios: Vec<f64> = of_round
+            .filter_map(|tried| {
+                let measured = match (self.wanted, self.fastest(tried)) {
+                    (Wanted::Base, Some(base)) => ratio(&tried.samples, base)?.0 * latency?,
+                    (Wanted::Base | Wanted::Seconds(_) | Wanted::Operations(_), _) => {
+                        Latency::of(&tried.samples)?.median_s
+                    }
+                };
+                Some(measured / tried.proposal.facts.latency_s)
+            })
+            .collect();
+        median(&ratios)
+    }
+
+    /// The samples of the base that was fastest beside a candidate.
+    fn fastest<'t>(&self, tried: &'t Tried) -> Option<&'t Vec<Option<u64>>> {
+        let middle =
+            |samples: &Vec<Option<u64>>| Latency::of(samples).map_or(f64::INFINITY, |latency| latency.median_s);
+        tried.bases.iter().min_by(|a, b| middle(a).total_cmp(&middle(b)))
+    }
+
+    /// Whether a candidate keeps the budget, at the upper end of its interval.
+    fn holds(&self, tried: &Tried) -> bool {
+        match self.wanted {
+            Wanted::Base => self
+                .fastest(tried)
+                .and_then(|base| ratio(&tried.samples, base))
+                .is_some_and(|(_, interval)| interval.is_some_and(|[_, high]| high <= 1.0)),
+            Wanted::Seconds(most) => Latency::of(&tried.samples)
+                .and_then(|latency| latency.median_interval_s)
+                .is_some_and(|[_, high]| high <= most),
+            Wanted::Operations(_) => true,
+        }
+    }
+
+    /// Whether a candidate keeps the budget and leaves next to nothing of it.
+    fn is_filled(&self, tried: &[Tried]) -> bool {
+        tried.iter().filter(|tried| self.holds(tried)).any(|tried| match self.wanted {
+            Wanted::Base => self
+                .fastest(tried)
+                .and_then(|base| ratio(&tried.samples, base))
+                .is_some_and(|(middle, _)| middle >= FILLED),
+            Wanted::Seconds(most) => {
+                Latency::of(&tried.samples).is_some_and(|latency| latency.median_s >= FILLED * most)
+            }
+            Wanted::Operations(_) => true,
+        })
+    }
+
+    /// The first base that a candidate does not beat, and in what.
+    fn unbeaten(&self, tried: &Tried) -> Option<String> {
+        let operations = self.operations(&tried.proposal.facts);
+        self.bases.iter().zip(&tried.bases).find_map(|(base, samples)| {
+            let (latency, interval) = ratio(&tried.samples, samples)?;
+            let more = operations / base.operations.max(1) as f64;
+            let beaten = match self.wanted {
+                Wanted::Base => more > 1.0,
+                Wanted::Seconds(_) => more / latency > 1.0,
+                Wanted::Operations(_) => interval.is_some_and(|[_, high]| high < 1.0),
+            };
+            let what = match self.wanted {
+                Wanted::Base => format!("{more:.3} times the operations of `{}`", base.name),
+                Wanted::Seconds(_) => format!("{:.3} times the density of `{}`", more / latency, base.name),
+                Wanted::Operations(_) => format!("{latency:.3} times the latency of `{}`", base.name),
+            };
+            (!beaten).then_some(what)
+        })
+    }
+
+    /// Operations of a run, as they are counted for base models too.
+    fn operations(&self, facts: &Facts) -> f64 {
+        facts.flops.0 as f64
+    }
+
+    fn unreachable(&self, found: &propose::Found, latency_s: Option<f64>) -> Failure {
+        let Some(fastest) = &found.fastest else {
+            return Failure::new("no network of the family keeps the limits").with_hint(
+                "allow more parameters or memory, other operations, or leave the base's channels out of it with \
+                 `--channel-bound off`",
+            );
+        };
+        let least = show_duration(seconds(fastest.facts.latency_s));
+        let asked = latency_s.map_or_else(String::new, |latency| format!(" of {}", show_duration(seconds(latency))));
+        let part = self.slowest_part(fastest).unwrap_or_else(|| "its stem".to_owned());
+        Failure::new(format!(
+            "no network of the family keeps the budget{asked}: the smallest latency that is predicted is {least}, most of \
+             it for {part}"
+        ))
+        .with_hint("allow more time, or take smaller images with `--input-size`, or leave out the classifier with `--head none`")
+    }
+
+    /// The part of a network that takes the longest, with its share.
+    fn slowest_part(&self, proposal: &Proposal) -> Option<String> {
+        let graph = self.space.generate(&proposal.member, self.predictor.batch()).ok()?.graph;
+        let prediction = self.predictor.latency(&graph).ok()?;
+        let mut parts: Vec<(String, f64)> = Vec::new();
+        for (id, seconds) in &prediction.nodes {
+            let part = graph.value(*id).path().split('.').next().unwrap_or_default().to_owned();
+            match parts.iter_mut().find(|(known, _)| *known == part) {
+                Some((_, sum)) => *sum += seconds,
+                None => parts.push((part, *seconds)),
+            }
+        }
+        let sum: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
+        let (part, most) = parts.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(format!("`{part}` ({:.0} %)", most / sum * 100.0))
+    }
+
+    fn verdict(
+        self,
+        tried: Vec<Tried>,
+        front: Vec<Proposal>,
+        correction: f64,
+        latency: Option<f64>,
+        evaluations: Vec<u64>,
+        interrupted: bool,
+    ) -> Result<Found, Failure> {
+        let objective = self.objective.objective();
+        let value = |tried: &Tried| match self.wanted {
+            // Of networks with the operations asked for, the fastest as measured.
+            Wanted::Operations(_) => -Latency::of(&tried.samples).map_or(0.0, |latency| latency.median_s),
+            Wanted::Base | Wanted::Seconds(_) => objective.of(&tried.proposal.facts),
+        };
+        let rank = |tried: &Tried| (self.holds(tried), value(tried));
+        let taken = (0..tried.len())
+            .max_by(|&a, &b| {
+                let (a, b) = (rank(&tried[a]), rank(&tried[b]));
+                a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+            })
+            .ok_or_else(|| Failure::new("no network was found"))?;
+        let best = &tried[taken];
+        let (answer, reason) = self.answer(best);
+        let facts = best.proposal.facts;
+        let own = Latency::of(&best.samples);
+        let density = facts.flops.0 as f64 / own.as_ref().map_or(facts.latency_s, |own| own.median_s);
+        let compared = self.predictor.compare(&self.profile, NetworkRole::Test)?;
+        let error = PredictionError::of(&compared);
+        let profile_sha256 = profile::sha256(&self.profile_text);
+        let candidate = |(i, tried): (usize, &Tried)| {
+            Some(verdict::Candidate {
+                round: tried.round,
+                operations_flop: tried.proposal.facts.flops.0,
+                predicted_s: tried.proposal.facts.latency_s,
+                latency: Latency::of(&tried.samples)?,
+                holds: self.holds(tried),
+                taken: i == taken,
+            })
+        };
+        let mut target_versions = self.profile.versions.clone();
+        if let Some((runtime, _)) = &self.here {
+            target_versions.insert("onnx_runtime".into(), runtime.version().to_string());
+        }
+        let device = &self.profile.device;
+        let verdict = Verdict {
+            format: verdict::FORMAT,
+            bbc: env!("CARGO_PKG_VERSION").to_owned(),
+            answer,
+            reason,
+            budget: match (self.wanted, latency) {
+                (Wanted::Operations(operations_flop), _) => verdict::Budget::Operations { operations_flop },
+                (Wanted::Base, latency) => verdict::Budget::Base { latency_s: latency.unwrap_or(f64::NAN) },
+                (Wanted::Seconds(latency_s), _) => verdict::Budget::Latency { latency_s },
+            },
+            objective: self.objective.name(),
+            target: verdict::Target {
+                device: device.name.clone(),
+                backend: device.backend.clone(),
+                driver: device.driver.clone(),
+                provider: self.here.as_ref().map_or_else(String::new, |(_, runs)| runs.provider.to_string()),
+                threads: self.profile.settings.threads,
+                batch: self.profile.settings.batch,
+                precision: self.profile.settings.dtype.to_string(),
+                versions: target_versions,
+            },
+            bases: self.base_models(best),
+            model: verdict::Model {
+                sha256: None,
+                operations_flop: facts.flops.0,
+                parameters: facts.parameters,
+                memory_bytes: facts.memory.0,
+                receptive_field: facts.receptive_field,
+                score: facts.score,
+                latency: own.clone(),
+                density_flop_per_s: density,
+            },
+            ratios: self.ratios(best),
+            channel_bound: self.bound.as_ref().map(|bound| Bound {
+                mean_channels: facts.mean_channels,
+                stages: bound
+                    .stages
+                    .iter()
+                    .map(|&(size, last_output_channels)| BoundStage { size, last_output_channels })
+                    .collect(),
+                holds: facts.mean_channels < f64::from(bound.least()),
+                enforced: self.args.search.channel_bound == BoundChoice::Every,
+            }),
+            prediction: verdict::Prediction {
+                latency_s: facts.latency_s,
+                correction,
+                by_measured: own.as_ref().map(|own| facts.latency_s / own.median_s),
+                points: self.predictor.basis().0,
+                test_networks: compared.len(),
+                mean_error: error.map(|error| error.mean),
+                p90_error: error.map(|error| error.p90),
+            },
+            candidates: tried.iter().enumerate().filter_map(candidate).collect(),
+            search: verdict::Search { seed: self.args.seed, evaluations, interrupted },
+            profile_sha256: profile_sha256.clone(),
+        };
+        let source = Source {
+            elsewhere: self.here.is_none().then(|| device.clone()),
+            device: shown(device),
+            sha256: profile_sha256,
+            tables: String::new(),
+        };
+        let spec = self.space.spec(&best.proposal.member, "backbone");
+        let runs = self.here.map(|(_, runs)| runs);
+        Ok(Found { spec, source, verdict, profile: self.profile, compared, front, space: self.space, runs })
+    }
+
+    fn answer(&self, best: &Tried) -> (Answer, String) {
+        if self.here.is_none() {
+            return (Answer::PredictedOnly, format!("nothing was measured: {}", self.absent));
+        }
+        if !self.holds(best) {
+            return (
+                Answer::NotBetter,
+                "no candidate keeps the budget with the upper end of its measured interval".to_owned(),
+            );
+        }
+        match self.unbeaten(best) {
+            Some(what) => (Answer::NotBetter, format!("the best that keeps the budget has only {what}")),
+            None if self.bases.is_empty() => (Answer::Better, "it keeps the budget".to_owned()),
+            None => (Answer::Better, "it keeps the budget and beats every base".to_owned()),
+        }
+    }
+
+    fn base_models(&self, best: &Tried) -> Vec<BaseModel> {
+        if self.bases.is_empty() {
+            let of_census = |base: &bbc::census::Base| BaseModel {
+                name: base.name.clone(),
+                sha256: None,
+                operations_flop: base.total_flops().0,
+                latency: None,
+                density_flop_per_s: None,
+            };
+            return self.census.iter().flat_map(|census| census.bases.iter().map(of_census)).collect();
+        }
+        let measured = |(base, samples): (&Base, &Vec<Option<u64>>)| {
+            let latency = Latency::of(samples);
+            BaseModel {
+                name: base.name.clone(),
+                sha256: Some(base.sha256.clone()),
+                operations_flop: base.operations,
+                density_flop_per_s: latency.as_ref().map(|latency| base.operations as f64 / latency.median_s),
+                latency,
+            }
+        };
+        self.bases.iter().zip(&best.bases).map(measured).collect()
+    }
+
+    fn ratios(&self, best: &Tried) -> Vec<Ratio> {
+        let operations = self.operations(&best.proposal.facts);
+        let of = |(base, samples): (&Base, &Vec<Option<u64>>)| {
+            let more = operations / base.operations.max(1) as f64;
+            let latency = ratio(&best.samples, samples);
+            Ratio {
+                base: base.name.clone(),
+                operations: more,
+                latency: latency.map(|(middle, _)| middle),
+                latency_interval: latency.and_then(|(_, interval)| interval),
+                density: latency.map(|(middle, _)| more / middle),
+            }
+        };
+        self.bases.iter().zip(&best.bases).map(of).collect()
+    }
+}
+
+impl Tried {
+    fn unmeasured(proposal: Proposal) -> Self {
+        Self { proposal, round: 1, samples: Vec::new(), bases: Vec::new() }
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// The latency of one by another's, round by round, and the interval that holds it.
+fn ratio(first: &[Option<u64>], second: &[Option<u64>]) -> Option<(f64, Option<[f64; 2]>)> {
+    let float = |samples: &[Option<u64>]| samples.iter().map(|ns| ns.map(|ns| ns as f64)).collect::<Vec<_>>();
+    let ratios = paired_ratios(&float(first), &float(second));
+    Some((median(&ratios)?, median_interval(&ratios).map(|interval| [interval.low, interval.high])))
+}
+
+/// The image: the one asked for, else the first base's, else the default.
+fn input_size(args: &CompileArgs, defaults: &Spec, census: Option<&Census>) -> Result<InputSize, Failure> {
+    let base = census.and_then(|census| census.bases.first()).map(|base| base.input.as_slice());
+    match base {
+        Some(&[_, channels, height, width]) if !args.network.has_input_size() => {
+            let spec = Spec { input: InputSize { channels, height, width }, ..defaults.clone() };
+            spec.validate()?;
+            Ok(spec.input)
+        }
+        Some(_) | None => Ok(defaults.input),
+    }
+}
+
+/// The base models that are files.
+fn bases(args: &CompileArgs, census: &Census, batch: u32) -> Result<Vec<Base>, Failure> {
+    let mut bases = Vec::new();
+    for path in args.bases.models() {
+        let is_census = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if is_census || !path.exists() {
+            continue;
+        }
+        let bytes = files::read(path, inspect::MAX_MODEL)?;
+        let sha256 = profile::sha256(&bytes);
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let taken = census.bases.iter().find(|base| base.name == name);
+        let operations = taken.map_or(0, |base| {
+            // A census is of the batch the model fixes, or of one image.
+            let images = base.input.first().copied().unwrap_or(1).max(1);
+            base.total_flops().0 / u64::from(images) * u64::from(batch)
+        });
+        let image = args.bases.image();
+        bases.push(Base { name, path: path.clone(), sha256, operations, image });
+    }
+    Ok(bases)
+}
+
+/// The profile that was named, or one kept from before, or one measured now and kept.
+fn profile_for(args: &CompileArgs, machine: &Here<'_>, networks: NetworkPlan) -> Result<(Profile, String), Failure> {
+    let read = |path: &Path| -> Result<(Profile, String), Failure> {
+        let text = files::read_text(path, 4 * MAX_TEXT)?;
+        let profile = Profile::read(&text).doing(|| format!("cannot use the profile `{}`", path.display()))?;
+        Ok((profile, text))
+    };
+    if let Some(path) = &args.profile {
+        return read(path);
+    }
+    let place = kept(args, machine, &networks)?;
+    if let Some(path) = place.as_deref().filter(|path| path.exists()) {
+        match read(path) {
+            Ok(found) => {
+                output::note(&format!("predicting from the profile `{}`", path.display()));
+                return Ok(found);
+            }
+            Err(failure) => output::warning(&format!("the profile kept from before is measured anew: {failure}")),
+        }
+    }
+    let problems = Problems::Workload(Workload::Search);
+    let wanted = measure::Wanted {
+        instrument: None,
+        time: networks::time_of_convolutions(&problems, args.time, networks::TIME),
+        problems,
+        roofs: true,
+        batch: images(args.batch),
+        dtype: DType::F32,
+        threads: args.proof.threads.map(|threads| threads.try_into().unwrap_or(NonZero::<u32>::MAX)),
+        seed: 0,
+    };
+    let target = crate::cli::target::resolve(&args.target, machine)?;
+    let profile = networks::measure(machine, &target, &wanted.plan()?, networks)?;
+    crate::cli::profile::warn(&profile);
+    let text = profile.write()?;
+    for path in args.save_profile.iter().chain(&place) {
+        if let Some(folder) = path.parent().filter(|_| Some(path) == place.as_ref()) {
+            std::fs::create_dir_all(folder).doing(|| format!("cannot make `{}`", folder.display()))?;
+        }
+        files::write(path, |out| Ok(out.write_all(text.as_bytes())?))?;
+        output::note(&format!("wrote the profile `{}`", path.display()));
+    }
+    Ok((profile, text))
+}
+
+/// Where the profile of this target, measured like this, is kept; `None` where there is no data directory.
+fn kept(args: &CompileArgs, machine: &Here<'_>, networks: &NetworkPlan) -> Result<Option<PathBuf>, Failure> {
+    let target = crate::cli::target::resolve(&args.target, machine)?;
+    let device = match target {
+        crate::cli::target::Target::Cpu => measure::processor_name(),
+        crate::cli::target::Target::Adapter(_) | crate::cli::target::Target::Provider(_) => machine.describe(&target),
+    };
+    let runtime = machine.runtime()?;
+    let threads = args.proof.threads.unwrap_or_else(measure::processors);
+    let InputSize { channels, height, width } = networks.input;
+    let key = format!(
+        "{device} {} {} {threads} {} {channels}x{height}x{width} {} {}",
+        env!("CARGO_PKG_VERSION"),
+        runtime.version(),
+        images(args.batch),
+        networks.multiple,
+        args.time.map_or(0.0, |time| time.as_secs_f64()),
+    );
+    Ok(machine
+        .data_directory()
+        .map(|data| data.join("profiles").join(format!("search-{}.yaml", &profile::sha256(&key)[..16]))))
+}
+
+fn check_profile(args: &CompileArgs, profile: &Profile) -> Result<(), Failure> {
+    let settings = &profile.settings;
+    let again = "measure with `bbc profile --workload search`";
+    if settings.dtype != DType::F32 {
+        return Err(Failure::new(format!("the profile is of {}, the network computes in f32", settings.dtype))
+            .with_hint(format!("{again} `--dtype f32`")));
+    }
+    let batch = images(args.batch);
+    if settings.batch != batch {
+        return Err(Failure::new(format!("the profile is of batch {}, the network of batch {batch}", settings.batch))
+            .with_hint(format!("{again} `--batch {batch}`, or compile with `--batch {}`", settings.batch)));
+    }
+    let asked = args.proof.threads.and_then(|threads| u32::try_from(threads.get()).ok());
+    if let (Some(asked), Some(measured)) = (asked, settings.threads)
+        && asked != measured
+    {
+        return Err(Failure::new(format!("the profile is of {measured} threads, `--threads` says {asked}"))
+            .with_hint(format!("{again} `--threads {asked}`")));
+    }
+    Ok(())
+}
+
+/// What runs networks for this profile; or why nothing here does.
+fn running(
+    args: &CompileArgs,
+    machine: &Here<'_>,
+    profile: &Profile,
+) -> Result<(Option<(Runtime, Runs)>, String), Failure> {
+    let given = args.profile.is_some();
+    let elsewhere = given
+        && args.target == Wish::Auto
+        && profile.device.kind == profile::DeviceKind::Cpu
+        && profile.device.name != measure::processor_name();
+    let absent = || format!("the profile is of `{}`, which is not on this machine", profile.device.name);
+    if args.no_run || elsewhere {
+        let why = if args.no_run { "`--no-run` was given".to_owned() } else { absent() };
+        return Ok((None, why));
+    }
+    match TargetProvider::of(args, machine, given.then_some(&profile.device))? {
+        TargetProvider::None { why } => Ok((None, why)),
+        TargetProvider::Is(provider) => {
+            let runtime = machine.runtime()?;
+            let verdict = crate::cli::ort::try_provider(&runtime, provider)?;
+            if !verdict.usable {
+                return if given { Ok((None, absent())) } else { Err(verdict.into_failure(provider)) };
+            }
+            let measured = profile.settings.threads.and_then(|threads| std::num::NonZero::new(threads as usize));
+            let threads = args.proof.threads.or(measured).unwrap_or_else(measure::processors);
+            let runs = Runs { provider, threads, batch: profile.settings.batch, seed: args.seed };
+            Ok((Some((runtime, runs)), String::new()))
+        }
+    }
+}
+
+/// The networks that no other is both faster and better than, as a document.
+#[derive(Serialize)]
+struct Front {
+    schema: u32,
+    objective: String,
+    networks: Vec<FrontEntry>,
+}
+
+#[derive(Serialize)]
+struct FrontEntry {
+    predicted_s: f64,
+    operations_flop: u64,
+    parameters: u64,
+    memory_bytes: u64,
+    mean_channels: f64,
+    receptive_field: u32,
+    score: f64,
+    spec: Spec,
+}
+
+impl Found {
+    /// What the network is built of.
+    pub(super) fn chosen(&self) -> Result<Chosen, Failure> {
+        let first =
+            self.spec.first_conv.ok_or_else(|| Failure::new("the network that was found names no first conv"))?;
+        Ok(Chosen { choice: Choice::Searched(first), profile: Some(self.source.clone()) })
+    }
+
+    /// The text of `--pareto`.
+    pub(super) fn pareto(&self) -> Result<String, Failure> {
+        let entry = |proposal: &Proposal| FrontEntry {
+            predicted_s: proposal.facts.latency_s,
+            operations_flop: proposal.facts.flops.0,
+            parameters: proposal.facts.parameters,
+            memory_bytes: proposal.facts.memory.0,
+            mean_channels: proposal.facts.mean_channels,
+            receptive_field: proposal.facts.receptive_field,
+            score: proposal.facts.score,
+            spec: self.space.spec(&proposal.member, "backbone"),
+        };
+        let networks = self.front.iter().map(entry).collect();
+        Ok(serde_json::to_string_pretty(&Front { schema: 1, objective: self.verdict.objective.clone(), networks })?
+            + "\n")
+    }
+
+    /// The text of `--report`, for the model at this path.
+    pub(super) fn report(&self, machine: &Here<'_>, model: &Path) -> Result<String, Failure> {
+        let batch = self.verdict.target.batch;
+        let graph = networks::graph(&self.spec, batch)?;
+        let predictor = Predictor::new(&self.profile)?;
+        let prediction = predictor.latency(&graph)?;
+        let predicted = |path: &str| {
+            prediction.nodes.iter().find(|(id, _)| graph.value(*id).path() == path).map(|(_, seconds)| *seconds)
+        };
+        let mut layers = Vec::new();
+        match &self.runs {
+            Some(runs) => {
+                for node in networks::record(&machine.runtime()?, runs, model, &graph)? {
+                    layers.push(page::Layer {
+                        predicted_s: predicted(&node.path).filter(|_| node.known),
+                        measured_s: profile::median_s(&node.samples_ns),
+                        operations: node.problem.as_ref().map(|problem| problem.flops()),
+                        bytes: Bytes(node.bytes),
+                        path: node.path,
+                        op: node.op,
+                    });
+                }
+            }
+            None => layers.extend(prediction.nodes.iter().map(|(id, seconds)| page::Layer {
+                path: graph.value(*id).path().to_owned(),
+                op: graph.value(*id).op().map_or("", |op| op.name()).to_owned(),
+                predicted_s: Some(*seconds),
+                measured_s: None,
+                operations: graph.conv_problem(*id, batch).map(|problem| problem.flops()),
+                bytes: graph.min_bytes_of(*id, batch),
+            })),
+        }
+        let front = self.front.iter().map(|proposal| (proposal.facts.latency_s, proposal.facts.flops)).collect();
+        let backbone = backbone::generate(&self.spec, backbone::Batch::Fixed(batch))?;
+        let page = page::Page {
+            verdict: &self.verdict,
+            rankings: &bbc::select::rankings(&self.profile, bbc::select::Rules::default()),
+            backbone: &backbone,
+            layers: &layers,
+            compared: &self.compared,
+            front,
+            roofline: self.profile.measurements.iter().find_map(|m| Roofline::over(m, &self.profile.roofs)),
+        };
+        Ok(page::html(&page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_read() {
+        for (text, expected) in [
+            ("base", Some(Wanted::Base)),
+            ("2.5s", Some(Wanted::Seconds(2.5))),
+            ("500ms", Some(Wanted::Seconds(0.5))),
+            ("4GFLOP", Some(Wanted::Operations(4_000_000_000))),
+            ("0.5 GFLOP", Some(Wanted::Operations(500_000_000))),
+            ("4", None),
+            ("-1ms", None),
+            ("nanms", None),
+            ("infs", None),
+            ("GFLOP", None),
+            ("1e9s", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse::<Wanted>().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_with_units_are_read() {
+        assert_eq!(number("20M"), Ok(20_000_000));
+        assert_eq!(number("1500"), Ok(1500));
+        assert_eq!(bytes("2MiB"), Ok(2 << 20));
+        assert_eq!(bytes("1.5GB"), Ok(1_500_000_000));
+        for wrong in ["", "M", "-3M", "nan", "1e30", "3X"] {
+            assert!(number(wrong).is_err(), "{wrong}");
+        }
+        assert!(bytes("20").is_err());
+    }
+
+    #[test]
+    fn a_ratio_is_taken_round_by_round() {
+        let base: Vec<Option<u64>> = [10, 20, 100, 40, 10].map(Some).to_vec();
+        let twice: Vec<Option<u64>> = base.iter().map(|ns| ns.map(|ns| 2 * ns)).collect();
+        assert_eq!(ratio(&twice, &base), Some((2.0, Some([2.0, 2.0]))));
+        assert_eq!(ratio(&[], &base), None);
+    }
+}

@@ -1,0 +1,235 @@
+//! Whole networks measured: node by node where the runtime's record can be believed, and as a whole.
+
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bbc::backbone::{self, Batch, Head, Spec};
+use bbc::conv::{Candidate, ConvProblem};
+use bbc::ir::{Graph, Seeded};
+use bbc::onnx;
+use bbc::pass;
+use bbc::profile::network::{Network, Settings};
+use bbc::profile::sampling::{Budget, Progress, Samples, SamplingError, sample_rounds};
+use bbc::profile::{NetworkMeasurement, NetworkRole, NodeMeasurement, Profile};
+use bbc::runtime::Runtime;
+use bbc::runtime::noise::Sizes;
+use bbc::runtime::provider::Provider;
+use bbc::runtime::session::Optimization;
+use bbc::search::space::Space;
+use bbc::search::workload::{self, Nodes};
+use tempfile::TempDir;
+
+use super::NetworkPlan;
+use crate::cli::failure::{Explain, Failure};
+use crate::cli::{files, output};
+
+/// Most elements of one input: 1 GiB of single precision.
+const MAX_ELEMENTS: u64 = 1 << 28;
+
+/// Networks that are timed in turn; more would not fit into the memory of a small machine.
+const AT_ONCE: usize = 8;
+
+/// Runs of which no time counts, fewest and most runs that are recorded, and how long recording one network may take.
+const WARM_UP: usize = 2;
+const RECORDED: [usize; 2] = [7, 30];
+const RECORDING: Duration = Duration::from_millis(400);
+
+/// Fewest rounds a group of networks is timed for.
+const MIN_ROUNDS: u32 = 7;
+
+/// How networks are run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Runs {
+    /// What computes.
+    pub(crate) provider: Provider,
+    /// Processor threads it may use.
+    pub(crate) threads: NonZero<usize>,
+    /// Images in every run.
+    pub(crate) batch: u32,
+    /// Seed of weights, inputs and order.
+    pub(crate) seed: u64,
+}
+
+impl Runs {
+    fn settings(&self, image: Option<[u32; 2]>) -> Settings {
+        Settings {
+            provider: self.provider,
+            threads: Some(self.threads),
+            optimization: Optimization::All,
+            sizes: Sizes { batch: self.batch, image },
+            transfer: true,
+            max_elements: MAX_ELEMENTS,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Adds to a profile what predictions of networks on this image take: the networks' nodes, and their times.
+pub(super) fn measure(
+    runtime: &Runtime,
+    runs: Runs,
+    NetworkPlan { input, multiple }: NetworkPlan,
+    time: Duration,
+    profile: &mut Profile,
+) -> Result<(), Failure> {
+    let convs = [Candidate::full(3), Candidate::full(5), Candidate::depthwise(3), Candidate::depthwise(5)].to_vec();
+    let head = Some(Head { hidden: 2048, classes: 1000 });
+    let space = Space { input, multiple, convs, uniform: false, head };
+    let training = workload::training(input, multiple, runs.seed);
+    let test = workload::test(&space, runs.seed);
+    let folder = Models::new()?;
+    // The runtime's record of a GPU holds how long it took to start the work, not the work.
+    if runs.provider == Provider::Cpu {
+        profile.nodes = recorded(runtime, &runs, &folder, &training)?;
+    }
+    let all: Vec<(Spec, NetworkRole)> = training
+        .into_iter()
+        .map(|spec| (spec, NetworkRole::Training))
+        .chain(test.into_iter().map(|spec| (spec, NetworkRole::Test)))
+        .collect();
+    let groups = all.len().div_ceil(AT_ONCE) as u32;
+    // Every group has some of both.
+    for first in 0..groups as usize {
+        let group: Vec<&(Spec, NetworkRole)> = all.iter().skip(first).step_by(groups as usize).collect();
+        let mut paths = Vec::new();
+        for (spec, _) in &group {
+            paths.push((folder.write(&spec.name, &graph(spec, runs.batch)?, runs.seed)?, None));
+        }
+        let what = format!("networks, group {} of {groups}", first + 1);
+        let samples = timed(runtime, &runs, &paths, time / groups, &what)?;
+        for ((spec, role), samples) in group.into_iter().zip(samples) {
+            let samples_ns = samples.into_iter().flatten().map(|time| time.wall_ns).collect();
+            profile.networks.push(NetworkMeasurement { spec: spec.write()?, role: *role, samples_ns });
+        }
+    }
+    Ok(())
+}
+
+/// The network of a spec as it is deployed.
+pub(crate) fn graph(spec: &Spec, batch: u32) -> Result<Graph, Failure> {
+    let backbone = backbone::generate(spec, Batch::Fixed(batch))?;
+    Ok(pass::run(backbone.graph, &pass::DEPLOY)?)
+}
+
+/// Models for measuring, in a folder that is removed at the end.
+pub(crate) struct Models(TempDir);
+
+impl Models {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("bbc-").tempdir().doing(|| "cannot make a folder".into())?;
+        files::remove_on_interrupt(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    /// Writes a network with initial weights.
+    pub(crate) fn write(&self, name: &str, graph: &Graph, seed: u64) -> Result<PathBuf, Failure> {
+        let path = self.0.path().join(format!("{name}.onnx"));
+        let bytes = onnx::lower(graph, &onnx::Options::default()).to_bytes(&Seeded(seed));
+        std::fs::write(&path, bytes).doing(|| format!("cannot write `{}`", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// The nodes of networks as the runtime ran them, equal ones together.
+fn recorded(runtime: &Runtime, runs: &Runs, folder: &Models, specs: &[Spec]) -> Result<Vec<NodeMeasurement>, Failure> {
+    let bar = output::progress(specs.len() as u64);
+    let mut nodes: Vec<NodeMeasurement> = Vec::new();
+    let mut places: HashMap<(String, Option<ConvProblem>, u64), usize> = HashMap::new();
+    for spec in specs {
+        bar.set_message(format!("recording {}", spec.name));
+        let graph = graph(spec, runs.batch)?;
+        let path = folder.write(&spec.name, &graph, runs.seed)?;
+        for Node { op, problem, bytes, samples_ns, .. } in record(runtime, runs, &path, &graph)? {
+            let place = *places.entry((op.clone(), problem.clone(), bytes)).or_insert(nodes.len());
+            match nodes.get_mut(place) {
+                Some(node) => node.samples_ns.extend(samples_ns),
+                None => nodes.push(NodeMeasurement { op, problem, bytes, samples_ns }),
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(nodes)
+}
+
+/// A node of a network as the runtime ran it.
+pub(crate) struct Node {
+    /// Label of the value it computes, or its own name if the runtime added it.
+    pub(crate) path: String,
+    /// The graph's op, or the runtime's.
+    pub(crate) op: String,
+    /// The convolution it is.
+    pub(crate) problem: Option<ConvProblem>,
+    /// Bytes it has to move at the least.
+    pub(crate) bytes: u64,
+    /// Nanoseconds of every run.
+    pub(crate) samples_ns: Vec<u64>,
+    /// Whether the graph has it.
+    pub(crate) known: bool,
+}
+
+/// Runs a network with the runtime's record of its nodes.
+pub(crate) fn record(runtime: &Runtime, runs: &Runs, model: &Path, graph: &Graph) -> Result<Vec<Node>, Failure> {
+    let scratch = Models::new()?;
+    let mut network = Network::load_recording(runtime, model, &runs.settings(None), scratch.0.path())?;
+    let mut bound = network.bind()?;
+    let started = Instant::now();
+    let mut count = 0;
+    while count < WARM_UP + RECORDED[0] || count < RECORDED[1] && started.elapsed() < RECORDING {
+        bound.run()?;
+        count += 1;
+    }
+    drop(bound);
+    let names = Nodes::of(graph);
+    let mut nodes = Vec::new();
+    for node in network.into_session().record()? {
+        let samples = node.times.iter().skip(WARM_UP).filter_map(|time| u64::try_from(time.as_nanos()).ok());
+        let samples_ns: Vec<u64> = samples.collect();
+        let value = names.value(&node.name);
+        nodes.push(Node {
+            path: value.map_or(node.name.clone(), |id| graph.value(id).path().to_owned()),
+            op: value.and_then(|id| graph.value(id).op()).map_or(node.op, |op| op.name().to_owned()),
+            problem: value.and_then(|id| graph.conv_problem(id, runs.batch)),
+            bytes: value.map_or(node.bytes.0, |id| graph.min_bytes_of(id, runs.batch).0),
+            samples_ns,
+            known: value.is_some(),
+        });
+    }
+    Ok(nodes)
+}
+
+/// Times models in turn, each once a round; the models with the size of their image, where they leave it free.
+pub(crate) fn timed(
+    runtime: &Runtime,
+    runs: &Runs,
+    models: &[(PathBuf, Option<[u32; 2]>)],
+    time: Duration,
+    what: &str,
+) -> Result<Samples, Failure> {
+    let cannot = |index: usize| format!("cannot time `{}`", models[index].0.display());
+    let mut networks = Vec::new();
+    for (index, (path, image)) in models.iter().enumerate() {
+        networks.push(Network::load(runtime, path, &runs.settings(*image)).doing(|| cannot(index))?);
+    }
+    let mut bound = Vec::new();
+    for (index, network) in networks.iter_mut().enumerate() {
+        let mut network = network.bind().doing(|| cannot(index))?;
+        for _ in 0..WARM_UP {
+            network.run().doing(|| cannot(index))?;
+        }
+        bound.push(network);
+    }
+    let bar = output::timed_progress(1000);
+    let mut on_progress = |progress: Progress| {
+        bar.set_position((progress.done * 1000.0) as u64);
+        let left = progress.left.as_secs_f64();
+        bar.set_message(format!("timing {what}, round {}, {left:.0} s left", progress.rounds + 1));
+    };
+    let budget = Budget { time, min_rounds: MIN_ROUNDS, enough_rounds: u32::MAX, max_rounds: u32::MAX, precision: 0.0 };
+    let samples = sample_rounds(&mut bound, budget, runs.seed, &mut on_progress);
+    bar.finish_and_clear();
+    samples
+        .map_err(|SamplingError { index, source, .. }| Failure::from(anyhow::Error::new(source).context(cannot(index))))
+}
