@@ -21,6 +21,9 @@ const LAYERS: [u32; 2] = [2, 8];
 const MAX_MID: [u32; STAGES] = [192, 256, 384, 512];
 const MAX_OUT: [u32; STAGES] = [512, 1024, 2048, 2048];
 
+/// Channels of the fully connected layer in front of the classifier, most of whose time is the reading of weights.
+const HIDDEN: [u32; 3] = [512, 1024, 2048];
+
 /// Most channels in the stem.
 const MAX_STEM: [u32; 2] = [64, 128];
 
@@ -35,7 +38,7 @@ pub struct Space {
     pub convs: Vec<Candidate>,
     /// Whether all stages stack the same.
     pub uniform: bool,
-    /// The classifier, if there is one.
+    /// The classifier, if there is one; its hidden channels are the most that members have.
     pub head: Option<Head>,
 }
 
@@ -47,6 +50,8 @@ pub struct Member {
     /// Channels inside the stem, and channels it hands on.
     stem: [u32; 2],
     stages: [StageGenes; STAGES],
+    /// Which of the numbers of hidden channels in the head.
+    hidden: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,7 +68,7 @@ impl Space {
     /// The member with the fewest channels and layers.
     pub fn smallest(&self) -> Member {
         let stage = StageGenes { blocks: 1, layers: LAYERS[0], mid: self.multiple, out: self.multiple, conv: 0 };
-        self.repaired(Member { branched: true, stem: [self.multiple; 2], stages: [stage; STAGES] })
+        self.repaired(Member { branched: true, stem: [self.multiple; 2], stages: [stage; STAGES], hidden: 0 })
     }
 
     pub(super) fn random(&self, random: &mut SplitMix64) -> Member {
@@ -78,7 +83,8 @@ impl Space {
             };
         }
         let stem = [spread(random, self.multiple, MAX_STEM[0]), spread(random, self.multiple, MAX_STEM[1])];
-        self.repaired(Member { branched: random.below(2) == 0, stem, stages })
+        let hidden = random.below(HIDDEN.len());
+        self.repaired(Member { branched: random.below(2) == 0, stem, stages, hidden })
     }
 
     /// A member with one to three sizes changed.
@@ -86,7 +92,7 @@ impl Space {
         let mut member = member.clone();
         for _ in 0..=random.below(3) {
             let stage = &mut member.stages[random.below(STAGES)];
-            match random.below(12) {
+            match random.below(13) {
                 0 | 1 => stage.blocks = stepped(random, stage.blocks),
                 2 | 3 => stage.layers = stepped(random, stage.layers),
                 4..=6 => stage.mid = self.scaled(random, stage.mid),
@@ -96,6 +102,7 @@ impl Space {
                     let of = random.below(2);
                     member.stem[of] = self.scaled(random, member.stem[of]);
                 }
+                11 => member.hidden = random.below(HIDDEN.len()),
                 _ => member.branched = !member.branched,
             }
         }
@@ -168,7 +175,7 @@ impl Space {
             stem,
             block: BlockOptions { aggregation: Aggregation::Single, gate: Gate::None, residual: true, affine: false },
             stages: member.stages.iter().enumerate().map(stage).collect(),
-            head: self.head,
+            head: self.head.map(|head| Head { hidden: head.hidden.min(HIDDEN[member.hidden]), ..head }),
             outputs: None,
         }
     }
