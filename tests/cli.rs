@@ -243,7 +243,7 @@ fn bad_input_ends_with_2_a_message_and_no_file() {
 
     $ bbc compile --profile small.yaml
     error: cannot use the profile `small.yaml`
-      Caused by: unknown key `name` at line 2, column 1; known are `format`, `device`, `versions`, `settings`, `stages`, `conditions`, `incomplete`, `roofs`, `runs`, `measurements`
+      Caused by: unknown key `name` at line 2, column 1; known are `format`, `device`, `versions`, `settings`, `stages`, `conditions`, `incomplete`, `roofs`, `runs`, `measurements`, `nodes`, `networks`
 
     $ bbc inspect none.onnx
     error: cannot read `none.onnx`
