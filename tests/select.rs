@@ -418,7 +418,7 @@ fn impossible_wishes_are_refused() {
     insta::assert_snapshot!(without_environment.join("\n"), @r"
     error: shaders do not run on the processor as such
     error: no adapter is called `no such adapter`
-    error: invalid value 'paper' for '--workload <WORKLOAD>': unknown workload `paper`; known are `bases`, `stages`, `patent`
+    error: invalid value 'paper' for '--workload <WORKLOAD>': unknown workload `paper`; known are `bases`, `stages`, `patent`, `search`
     error: invalid value '0' for '--time <SECONDS>': not from 0.1 to 3600
     error: invalid value 'i4' for '--dtype <DTYPE>': not one of f32, f16, bf16 and i8
     error: invalid value '0' for '--batch <N>': 0 is not in 1..=4294967295

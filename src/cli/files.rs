@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "run")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -80,14 +81,24 @@ pub(crate) fn on_interrupt() {
         // The lock is kept until the end: no file is begun or finished any more.
         let unfinished = unfinished();
         for place in unfinished.iter() {
-            // There is nothing to do about what cannot be removed now.
-            let _ = fs::remove_dir_all(place).or_else(|_| fs::remove_file(place));
+            remove_while_others_write(place);
         }
         output::interrupted(KEPT.lock().unwrap_or_else(PoisonError::into_inner).as_deref());
         std::process::exit(2);
     };
     if ctrlc::set_handler(handler).is_err() {
         output::warning("interrupts cannot be handled here; Ctrl-C may leave a temporary folder");
+    }
+}
+
+/// Removes a folder or file. Other threads go on meanwhile, and one that writes into the folder between its emptying and
+/// its removal keeps it there; so it is tried again. There is nothing to do about what cannot be removed at all.
+fn remove_while_others_write(place: &Path) {
+    for _ in 0..20 {
+        if fs::remove_dir_all(place).or_else(|_| fs::remove_file(place)).is_ok() || !place.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

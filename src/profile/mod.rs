@@ -1023,11 +1023,12 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        let second = EXAMPLE.rfind("  - candidate").unwrap();
-        let repeated = format!("{EXAMPLE}{}", &EXAMPLE[second..]);
+        let (measured, rest) = EXAMPLE.split_at(EXAMPLE.find("\n# The `search` workload only.").unwrap());
+        let second = measured.rfind("  - candidate").unwrap();
+        let repeated = format!("{measured}{}{rest}", &measured[second..]);
         let cases = [
-            EXAMPLE.replace("format: 1", "format: 2"),
-            EXAMPLE.replace("format: 1\n", ""),
+            EXAMPLE.replacen("format: 1", "format: 2", 1),
+            EXAMPLE.replacen("format: 1\n", "", 1),
             EXAMPLE.replace("kind: discrete-gpu", "kind: discreet-gpu"),
             EXAMPLE.replace("rounds: 6", "runds: 6"),
             EXAMPLE.replace("candidate: conv3x3", "candidate: conv5x5"),
@@ -1061,7 +1062,7 @@ mod tests {
         `measurements[0]` (dw3x3): its problem has window 3x3, groups 1, channels 64
         `3x3` is not a convolution: write `conv3x3`, `dw5x5` or `group8conv3x3` in `measurements[0]` at line 98, column 5
         7 groups do not divide 64 input channels in `measurements[0]` at line 98, column 5
-        `measurements[0]` (conv3x3): its problem has batch 1 of f32, the settings say batch 8 of f32
+        `nodes[0]` (`conv`): its batch or element type is not that of the settings
         `measurements[0]` (conv3x3): `layers` is zero
         `measurements[0]` (conv3x3): sample 0 is zero
         invalid type: integer `-1`, expected u64 in `measurements[0].samples_ns[0]` at line 118, column 18

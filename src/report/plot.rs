@@ -439,7 +439,7 @@ mod tests {
             "SOFTWARE ADAPTER: its results are right, its speed means nothing",
             "measured by: shaders (software)",
             "density (MFLOP/s), with the interval that holds it with 95 % confidence",
-            "572 MFLOP/s (software)",
+            "529 MFLOP/s (software)",
             "intensity (FLOP per byte that has to be moved)",
         ] {
             assert!(texts.iter().any(|text| text == expected), "`{expected}` is not among {texts:#?}");

@@ -19,7 +19,6 @@ use bbc::runtime::provider::Provider;
 use bbc::runtime::session::Optimization;
 use bbc::search::space::Space;
 use bbc::search::workload::{self, Nodes};
-use tempfile::TempDir;
 
 use super::NetworkPlan;
 use crate::cli::failure::{Explain, Failure};
@@ -114,13 +113,11 @@ pub(crate) fn graph(spec: &Spec, batch: u32) -> Result<Graph, Failure> {
 }
 
 /// Models for measuring, in a folder that is removed at the end.
-pub(crate) struct Models(TempDir);
+pub(crate) struct Models(files::Scratch);
 
 impl Models {
     pub(crate) fn new() -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new().prefix("bbc-").tempdir().doing(|| "cannot make a folder".into())?;
-        files::remove_on_interrupt(folder.path().to_owned());
-        Ok(Self(folder))
+        files::Scratch::new().map(Self)
     }
 
     /// Writes a network with initial weights.

@@ -368,6 +368,7 @@ mod tests {
                     "passed shapes: ",
                     "passed repeatable: ",
                     "passed providers: ",
+                    "passed precision: ",
                     "passed reference: ",
                     "passed first-divergence: ",
                     "passed golden: ",
