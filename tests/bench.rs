@@ -127,7 +127,8 @@ fn an_interrupt_leaves_no_temporary_folder() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("interrupted"), "{}", text(&output.stderr));
-    assert!(!begun());
+    let left: Vec<_> = fs::read_dir(folder.path("tmp")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn a_damaged_model_never_ends_the_process() {
 fn the_processor_computes_and_wrong_numbers_are_noticed() {
     let model = fs::read(fixture("models/conv.onnx")).unwrap();
     let (input, expected) = conv_case(1);
-    let probe = Probe { model: &model, input: &input, expected: &expected };
+    let probe = Probe { model: &model, input: &input, expected: &expected, scratch: None };
     usable(&runtime(), Provider::Cpu, &probe).unwrap();
 
     let mut data = expected.data().to_vec();
@@ -182,7 +182,7 @@ fn the_processor_computes_and_wrong_numbers_are_noticed() {
 fn a_provider_that_is_not_built_in_is_refused_and_not_replaced() {
     let model = fs::read(fixture("models/conv.onnx")).unwrap();
     let (input, expected) = conv_case(1);
-    let probe = Probe { model: &model, input: &input, expected: &expected };
+    let probe = Probe { model: &model, input: &input, expected: &expected, scratch: None };
     for provider in Provider::ALL {
         if provider.is_built_in(&runtime()) {
             continue;

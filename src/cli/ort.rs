@@ -133,7 +133,9 @@ pub(crate) struct Verdict {
 /// Finds out whether a provider computes, by running a small convolution on it.
 pub(crate) fn try_provider(runtime: &Runtime, provider: Provider) -> Result<Verdict, Failure> {
     let (input, expected) = conv_case()?;
-    let tried = usable(runtime, provider, &Probe { model: CONV, input: &input, expected: &expected });
+    let scratch = files::Scratch::new()?;
+    let probe = Probe { model: CONV, input: &input, expected: &expected, scratch: Some(scratch.path()) };
+    let tried = usable(runtime, provider, &probe);
     Ok(match tried {
         Ok(()) => Verdict { usable: true, reason: None, message: None, remedy: None },
         Err(Unusable::Session(SessionError::Provider(error))) => Verdict {

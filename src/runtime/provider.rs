@@ -384,6 +384,8 @@ pub struct Probe<'a> {
     pub input: &'a Tensor,
     /// What it must give.
     pub expected: &'a Tensor,
+    /// The folder that a record of the run is kept in meanwhile; the system's own for such files, if `None`.
+    pub scratch: Option<&'a Path>,
 }
 
 /// Why a provider does not compute.
@@ -433,7 +435,8 @@ fn wrong(comparison: &Option<Comparison>) -> String {
 /// # Errors
 /// Why it does not.
 pub fn usable(runtime: &Runtime, provider: Provider, probe: &Probe<'_>) -> Result<(), Unusable> {
-    let options = Options { record_placement: true, ..Options::on(provider) };
+    let options =
+        Options { record_placement: true, scratch: probe.scratch.map(Path::to_owned), ..Options::on(provider) };
     let mut session = Session::from_bytes(runtime, probe.model, &options)?;
     let (inputs, outputs) = (session.inputs().len(), session.outputs().len());
     let [input] = session.inputs() else { return Err(Unusable::NoProbe { inputs, outputs }) };
