@@ -64,8 +64,8 @@ impl DeviceEntry {
 
 impl RankingEntry {
     pub(crate) fn of(ranking: &Ranking) -> Self {
-        let candidate = |ranked: &Ranked| CandidateEntry {
-            rank: ranked.rank,
+        let candidate = |(ranked, rank): (&Ranked, usize)| CandidateEntry {
+            rank,
             candidate: ranked.candidate.to_string(),
             operations_flop: ranked.operations.0,
             latency_s: ranked.latency.as_secs_f64(),
@@ -81,7 +81,7 @@ impl RankingEntry {
         };
         Self {
             source: ranking.source.to_string(),
-            candidates: ranking.ranks.iter().map(candidate).collect(),
+            candidates: ranking.ranks.iter().zip(ranking.places()).map(candidate).collect(),
             left_out: ranking.left_out.iter().map(left_out).collect(),
         }
     }
@@ -159,11 +159,12 @@ fn printed(ranking: &Ranking, rows: &[Vec<String>], roofline: Option<Roofline>) 
 fn rows(ranking: &Ranking, software: bool) -> Vec<Vec<String>> {
     let head = ["rank", "candidate", "operations", "latency", "spread", "density", "95 % interval"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for ranked in &ranking.ranks {
+    let places = ranking.places();
+    for (ranked, place) in ranking.ranks.iter().zip(&places) {
         let mark = if software { " (software)" } else { "" };
-        let sharing = ranking.ranks.iter().filter(|other| other.rank == ranked.rank).count();
+        let sharing = places.iter().filter(|other| *other == place).count();
         rows.push(vec![
-            format!("{}{}", ranked.rank, if sharing > 1 { "=" } else { "" }),
+            format!("{place}{}", if sharing > 1 { "=" } else { "" }),
             ranked.candidate.to_string(),
             ranked.operations.to_string(),
             show_duration(ranked.latency),

@@ -16,9 +16,6 @@ use crate::units::{Flops, FlopsPerSecond};
 pub struct Ranked {
     /// The candidate.
     pub candidate: Candidate,
-    /// Its rank by density, from 1. Those tied with the densest of a rank share it, and none has the ranks they would have
-    /// had otherwise.
-    pub rank: usize,
     /// Operations of all its layers.
     pub operations: Flops,
     /// The time of all its layers: the median over the rounds that timed them all, or, where these are too few, the
@@ -71,6 +68,23 @@ pub struct Ranking {
     pub ranks: Vec<Ranked>,
     /// Those that cannot be compared with them.
     pub left_out: Vec<LeftOut>,
+    /// The factor within which their densities are tied.
+    pub tie: Factor,
+}
+
+impl Ranking {
+    /// The rank of each candidate by density, from 1. Those tied with the densest of a rank share it, and none has the
+    /// ranks they would have had otherwise.
+    pub fn places(&self) -> Vec<usize> {
+        let mut first = 0;
+        let place = |(index, ranked): (usize, &Ranked)| {
+            if index > first && !Margin::between(&self.ranks[first], ranked).is_tie(self.tie) {
+                first = index;
+            }
+            first + 1
+        };
+        self.ranks.iter().enumerate().map(place).collect()
+    }
 }
 
 /// A candidate that could not be compared with the others.
@@ -270,14 +284,7 @@ impl<'p> Measured<'p> {
             }
         }
         ranks.sort_by(|a, b| b.density.0.total_cmp(&a.density.0));
-        let mut first = 0;
-        for index in 0..ranks.len() {
-            if !Margin::between(&ranks[first], &ranks[index]).is_tie(self.tie) {
-                first = index;
-            }
-            ranks[index].rank = first + 1;
-        }
-        Ranking { source: self.source.clone(), ranks, left_out }
+        Ranking { source: self.source.clone(), ranks, left_out, tie: self.tie }
     }
 }
 
@@ -324,7 +331,7 @@ fn total(candidate: Candidate, parts: &[(Load, &Measurement)], rounds: &BTreeSet
     let samples_ns = parts.iter().map(|part| (layers(part), part.1.kept())).collect();
     let operations: Flops = parts.iter().map(operations).sum();
     let density = operations.per(latency)?;
-    Some(Ranked { candidate, rank: 1, operations, latency, density, layer, rounds_ns, rounds_timed, samples_ns })
+    Some(Ranked { candidate, operations, latency, density, layer, rounds_ns, rounds_timed, samples_ns })
 }
 
 /// What is known of one round.
