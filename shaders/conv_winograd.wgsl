@@ -27,39 +27,6 @@ override LANES: u32 = 1u;
 const AREA = 16u;
 const MAX_SUMS = 32;
 
-struct Params {
-    // Workgroups first to end - 1 are computed, in rows of row_length.
-    first: u32,
-    end: u32,
-    row_length: u32,
-    images: u32,
-    in_channels: u32,
-    out_channels: u32,
-    group_in: u32,
-    group_out: u32,
-    in_height: u32,
-    in_width: u32,
-    out_height: u32,
-    out_width: u32,
-    pad_top: u32,
-    pad_left: u32,
-    // Number of tiles in each direction, and of blocks of output channels in a group.
-    tiles_x: u32,
-    tiles_y: u32,
-    blocks: u32,
-    // Taps of one output: input channels of the group times the window's area.
-    depth: u32,
-    // All tiles of all images.
-    items: u32,
-    // Positions of all images.
-    positions: u32,
-}
-
-@group(0) @binding(0) var<storage, read> input: array<elem>;
-@group(0) @binding(2) var<storage, read> weight: array<vec4<elem>>;
-@group(0) @binding(3) var<storage, read_write> output: array<elem>;
-@group(0) @binding(4) var<uniform> params: Params;
-
 // What another of the LANES invocations holds; the invocation's own value if it shares none.
 fn from_lane(value: vec4<f32>, lane: u32) -> vec4<f32> { return value; }
 

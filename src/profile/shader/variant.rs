@@ -81,12 +81,26 @@ const MAX_EXTENT: u64 = 1 << 20;
 /// Most iterations of an invocation's loops. Mesa's software adapter stops a loop after 65 535 without a word.
 const MAX_ITERATIONS: u64 = 60_000;
 
+/// A shader's file and source, with what all of them are given behind it.
+macro_rules! shader {
+    ($file:literal) => {
+        (
+            $file,
+            concat!(
+                include_str!(concat!("../../../shaders/", $file)),
+                "\n",
+                include_str!("../../../shaders/conv_common.wgsl")
+            ),
+        )
+    };
+}
+
 /// The source of every shader, with its file's name.
 pub const SOURCES: [(&str, &str); 4] = [
-    ("conv_direct.wgsl", include_str!("../../../shaders/conv_direct.wgsl")),
-    ("conv_gemm.wgsl", include_str!("../../../shaders/conv_gemm.wgsl")),
-    ("conv_depthwise.wgsl", include_str!("../../../shaders/conv_depthwise.wgsl")),
-    ("conv_winograd.wgsl", include_str!("../../../shaders/conv_winograd.wgsl")),
+    shader!("conv_direct.wgsl"),
+    shader!("conv_gemm.wgsl"),
+    shader!("conv_depthwise.wgsl"),
+    shader!("conv_winograd.wgsl"),
 ];
 
 /// The line of a shader that names the type of its elements.
